@@ -1,0 +1,50 @@
+"""One image to make: every field that decides its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """All fields of one image, as diffusers' own calls name them.
+
+    ``None`` for ``height``, ``width`` and ``scheduler`` is the checkpoint's own;
+    for ``negative_prompt`` it is none at all, which is not the empty string.
+
+    Attributes:
+        model: Hub id or local directory.
+        revision: Hub branch, tag or commit; None is the default branch.
+        variant: Weight file variant such as ``"fp16"``.
+        prompt: Literal text.
+        negative_prompt: Literal text; acts only with guidance above 1.
+        seed: 0 <= seed < 2**63, for the job's own generator.
+        num_inference_steps: Denoising steps, 1..1000.
+        guidance_scale: Classifier-free guidance; 1 or less switches it off.
+        guidance_rescale: 0..1, see https://arxiv.org/abs/2305.08891 section 3.4.
+        height: Pixels, a multiple of 8.
+        width: Pixels, a multiple of 8.
+        scheduler: diffusers class name.
+        eta: 0..1, DDIM's stochasticity (https://arxiv.org/abs/2010.02502).
+        generator_device: Where noise is drawn: ``"cpu"`` (same on every GPU) or ``"cuda"``.
+    """
+
+    model: str
+    revision: str | None = None
+    variant: str | None = None
+    prompt: str
+    negative_prompt: str | None = None
+    seed: int = 0
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    guidance_rescale: float = 0.0
+    height: int | None = None
+    width: int | None = None
+    scheduler: str | None = None
+    eta: float = 0.0
+    generator_device: str = "cpu"
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on: two model rows a job instead of one."""
+        return self.guidance_scale > 1.0
