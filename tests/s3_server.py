@@ -1,0 +1,192 @@
+"""Real S3 servers for tests: rclone over a folder, and SeaweedFS."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InvalidSettings, StorageError
+from shared.settings import Settings
+from shared.storage import Storage
+
+BUCKET = "seedbed"
+START_SECONDS = 40.0
+"""How long a server may take to answer; SeaweedFS needs about 3 s on an idle machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Server:
+    """A running server with a bucket called ``seedbed``."""
+
+    name: str
+    url: str
+    access_key: str
+    secret_key: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    def settings(self, **values: object) -> Settings:
+        """Settings that reach it."""
+        return Settings(
+            bucket=BUCKET,
+            s3_endpoint_url=self.url,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+        ).with_values(**values)
+
+
+def find_binary(name: str) -> str:
+    """The server's binary; without one, skip on a laptop and fail in CI."""
+    for folder in (Path(sys.executable).parent, None):
+        found = shutil.which(name, path=str(folder) if folder else None)
+        if found:
+            return found
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have {name}: pip install '.[local,dev]'")
+    pytest.skip(f"needs {name}: pip install '.[local,dev]'")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on; all are held until all are known, so they differ."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for item in held:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in held]
+    finally:
+        for item in held:
+            item.close()
+
+
+@contextmanager
+def rclone_server() -> Iterator[S3Server]:
+    """``rclone serve s3`` over a temporary folder."""
+    binary = find_binary("rclone")
+    with _scratch() as folder:
+        (folder / "objects" / BUCKET).mkdir(parents=True)
+        port = free_ports(1)[0]
+        access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
+        command = [binary, "serve", "s3", "--config", "", "--addr", f"127.0.0.1:{port}"]
+        command += ["--auth-key", f"{access_key},{secret_key}", str(folder / "objects")]
+        with _running(command, folder=folder) as process:
+            server = S3Server(
+                name="rclone",
+                url=f"http://127.0.0.1:{port}",
+                access_key=access_key,
+                secret_key=secret_key,
+                folder=folder / "objects" / BUCKET,
+                process=process,
+            )
+            _wait_until_ready(server)
+            yield server
+
+
+@contextmanager
+def seaweed_server() -> Iterator[S3Server]:
+    """SeaweedFS with its S3 gateway, all parts in one process."""
+    binary = find_binary("weed")
+    with _scratch() as folder:
+        access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
+        identity = {
+            "name": "tests",
+            "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        (folder / "data").mkdir()
+        names = ("master.port", "volume.port", "filer.port", "s3.port")
+        grpc = tuple(f"{name}.grpc" for name in names)
+        ports = dict(zip((*names, *grpc), free_ports(8), strict=True))
+        command = [binary, "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command += [f"-dir={folder / 'data'}", f"-s3.config={folder / 's3.json'}"]
+        command += [f"-{name}={port}" for name, port in ports.items()]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
+        command += ["-s3.localSocket=", "-filer.localSocket=", "-s3.iam=false"]
+        command += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false"]
+        with _running(command, folder=folder) as process:
+            server = S3Server(
+                name="seaweedfs",
+                url=f"http://127.0.0.1:{ports['s3.port']}",
+                access_key=access_key,
+                secret_key=secret_key,
+                folder=folder / "data",
+                process=process,
+            )
+            _wait_until_ready(server)
+            yield server
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    # Not pytest's tmp_path: a server is often shared by a whole module.
+    folder = Path(tempfile.mkdtemp(prefix="seedbed-s3-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(command: list[str], *, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(server: S3Server) -> None:
+    """Until the bucket is there and a small object has gone in and out."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    log = server.folder.parent / "log"
+    if not log.exists():
+        log = server.folder.parent.parent / "log"
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
+    storage = Storage.connect(server.settings())
+    deadline = time.monotonic() + START_SECONDS
+    try:
+        while True:
+            try:
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                    if server.name != "rclone":
+                        client.create_bucket(Bucket=BUCKET)
+                storage.check()
+                storage.put("ready", b"1", content_type="text/plain")
+                storage.delete("ready")
+                return
+            except (StorageError, InvalidSettings, ClientError, BotoCoreError) as exc:
+                if server.process.poll() is not None or time.monotonic() > deadline:
+                    tail = log.read_text(errors="replace")[-2000:]
+                    raise AssertionError(f"{server.name} did not start: {exc}\n{tail}") from exc
+                time.sleep(0.1)
+    finally:
+        client.close()
