@@ -11,7 +11,7 @@
         LeaseLost           another worker owns the jobs: stop, keep what is stored
       StorageError          keep the image, retry the upload
         ObjectMissing       no object under that key
-      ModelError            not there, pickle only, other weights than pinned: this worker can't serve
+      ModelError            not there, pickle only, not allowed: this worker can't serve it
       RenderError           this job's own fault; its batch mates go on
         OutOfMemory         split the batch and try again
         NonFiniteImage      decode once more in float32, then give up on that job alone

@@ -1,0 +1,49 @@
+"""A job's identity: SHA-256 over every field that affects its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from shared.canonical import canonical_json, sha256_hex
+from shared.job import Job
+from shared.pin import Pin
+from shared.schedulers import takes_eta
+
+_NAMES_OF_WEIGHTS = ("model", "revision", "variant")
+"""The pin's fingerprint stands for these: the same weights under another name are the same."""
+
+
+def acting(job: Job, pin: Pin) -> Job:
+    """The job with the checkpoint's own values filled in and fields that can't act dropped."""
+    job = replace(
+        job,
+        height=job.height or pin.height,
+        width=job.width or pin.width,
+        scheduler=job.scheduler or pin.scheduler,
+    )
+    if not job.guided and not pin.embeds_guidance:
+        job = replace(job, guidance_scale=1.0, negative_prompt=None, guidance_rescale=0.0)
+    if not takes_eta(job.scheduler):
+        job = replace(job, eta=0.0)
+    return job
+
+
+def job_digest(job: Job, pin: Pin, *, pixel_format: str = "png") -> str:
+    """64 hex digits that name the image: equal digests mean equal pixels."""
+    what = {
+        name: value
+        for name, value in asdict(acting(job, pin)).items()
+        if name not in _NAMES_OF_WEIGHTS
+    }
+    return sha256_hex(
+        canonical_json(
+            {
+                "seedbed": 1,
+                "job": what,
+                "weights": pin.weights,
+                "dtype": pin.dtype,
+                "renderer": pin.renderer,
+                "format": pixel_format,
+            }
+        )
+    )

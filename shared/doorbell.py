@@ -1,0 +1,77 @@
+"""Doorbells: Celery messages that say only 'this model has work', a hint and never the work."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+SERVE_TASK = "seedbed.serve"
+"""The one Celery task; its only argument is the model's key."""
+
+logger = logging.getLogger(__name__)
+
+
+def doorbell_queue(pool: str, model: str) -> str:
+    """The Celery queue that workers of one model listen to."""
+    return f"seedbed.{pool}.{model}"
+
+
+def make_app(broker_url: str) -> Celery:
+    """A Celery app with the settings that producers and workers share."""
+    app = Celery("seedbed", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_create_missing_queues=True,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+    )
+    return app
+
+
+class Doorbell:
+    """Rings a model's workers, once, if nobody has rung already."""
+
+    def __init__(self, app: Celery, pool: str) -> None:
+        self._app = app
+        self._pool = pool
+
+    def ring(self, model: str) -> bool:
+        """Send one message if the queue has none; without retries, since timers ring too.
+
+        Returns:
+            Whether a message was sent.
+        """
+        queue = doorbell_queue(self._pool, model)
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+                if _waiting(connection, queue):
+                    return False
+                self._app.send_task(
+                    SERVE_TASK,
+                    args=[model],
+                    queue=queue,
+                    connection=connection,
+                    retry=False,
+                    ignore_result=True,
+                )
+        except (OperationalError, OSError) as exc:
+            logger.warning("doorbell not rung", extra={"model": model, "error": str(exc)})
+            return False
+        return True
+
+
+def _waiting(connection: Any, queue: str) -> int:
+    """Messages in the queue, by kombu's own count."""
+    channel = connection.default_channel
+    return int(channel._size(queue)) if hasattr(channel, "_size") else 0

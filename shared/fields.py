@@ -1,0 +1,328 @@
+"""The fields of a job: type, range, default, and what each decides.
+
+This table is the single source of the sweep language: validation, the JSON Schema, the
+command line's options and the docs are all read from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from shared.errors import InvalidSweep
+from shared.schedulers import SCHEDULERS
+
+Number = TypeVar("Number", int, float)
+Value = str | int | float | None
+"""One value of one field."""
+
+INTEGER = re.compile(r"[-+]?[0-9]+")
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+MAX_TEXT_BYTES = 16_384
+"""Bounds a prompt: 77 tokens are a few hundred bytes, T5's 512 tokens a few thousand."""
+SHOWN_CHARS = 60
+"""How much of a bad value an error message repeats."""
+NEAR = 0.4
+"""difflib's ratio from which a name is a likely slip: DDIM is 0.47 of DDIMScheduler."""
+SHOWN_NAMES = 30
+"""How many right names an error message lists at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a job.
+
+    Attributes:
+        kind: How its text is read.
+        decides: ``lane`` (weights and shape), ``recipe`` (how it is sampled), ``guidance``
+            (its being above 1 is part of the recipe, its size is not), or ``row`` (free to
+            vary inside a batch).
+        default: What absence means, fixed when the sweep is submitted.
+        minimum: Smallest value allowed.
+        maximum: Largest value allowed.
+        multiple_of: For sizes in pixels.
+        nullable: Whether ``null`` is a value of its own.
+        help: One line for ``--help`` and the docs.
+    """
+
+    name: str
+    kind: Literal["text", "integer", "number", "scheduler", "device"]
+    decides: Literal["lane", "recipe", "guidance", "row"]
+    help: str
+    default: Value = None
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int = 1
+    nullable: bool = False
+
+    @property
+    def option(self) -> str:
+        """Its command-line option."""
+        return "--" + self.name.replace("_", "-")
+
+
+def _table(*fields: Field) -> dict[str, Field]:
+    return {field.name: field for field in fields}
+
+
+FIELDS: dict[str, Field] = _table(
+    Field(name="model", kind="text", decides="lane", help="hub id or local directory"),
+    Field(
+        name="revision", kind="text", decides="lane", nullable=True, help="hub branch, tag, commit"
+    ),
+    Field(
+        name="variant",
+        kind="text",
+        decides="lane",
+        nullable=True,
+        help="weight files' variant, such as fp16",
+    ),
+    Field(
+        name="height",
+        kind="integer",
+        decides="lane",
+        nullable=True,
+        minimum=8,
+        maximum=8192,
+        multiple_of=8,
+        help="pixels; null is the checkpoint's own",
+    ),
+    Field(
+        name="width",
+        kind="integer",
+        decides="lane",
+        nullable=True,
+        minimum=8,
+        maximum=8192,
+        multiple_of=8,
+        help="pixels; null is the checkpoint's own",
+    ),
+    Field(
+        name="scheduler",
+        kind="scheduler",
+        decides="recipe",
+        nullable=True,
+        help="diffusers class; null is the checkpoint's own",
+    ),
+    Field(
+        name="num_inference_steps",
+        kind="integer",
+        decides="recipe",
+        default=50,
+        minimum=1,
+        maximum=1000,
+        help="denoising steps",
+    ),
+    Field(
+        name="guidance_scale",
+        kind="number",
+        decides="guidance",
+        default=7.5,
+        minimum=0,
+        maximum=1000,
+        help="classifier-free guidance; 1 or less is off",
+    ),
+    Field(
+        name="guidance_rescale",
+        kind="number",
+        decides="recipe",
+        default=0.0,
+        minimum=0,
+        maximum=1,
+        help="0 to 1, against overexposure",
+    ),
+    Field(
+        name="eta",
+        kind="number",
+        decides="recipe",
+        default=0.0,
+        minimum=0,
+        maximum=1,
+        help="0 to 1, DDIM's stochasticity",
+    ),
+    Field(name="prompt", kind="text", decides="row", help="literal text"),
+    Field(
+        name="negative_prompt",
+        kind="text",
+        decides="row",
+        nullable=True,
+        help="literal text; null is none",
+    ),
+    Field(
+        name="seed",
+        kind="integer",
+        decides="row",
+        default=0,
+        minimum=0,
+        maximum=2**63 - 1,
+        help="of the job's own generator",
+    ),
+    Field(
+        name="generator_device",
+        kind="device",
+        decides="recipe",
+        default="cpu",
+        help="where noise is drawn: cpu or cuda",
+    ),
+)
+
+REQUIRED = ("model", "prompt")
+"""Fields without a default."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint with the nearest right name, or the list of them where it is short."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    listed = ", ".join(known[:SHOWN_NAMES])
+    return f"it can be {listed}{', ...' if len(known) > SHOWN_NAMES else ''}"
+
+
+def shown(value: object) -> str:
+    """The value as an error message repeats it: quoted, cut, one line."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+def check_value(name: str, value: object) -> Value:
+    """Validate one value of one field; text is read by the field's type.
+
+    Args:
+        name: A key of FIELDS.
+        value: From YAML, JSON, the command line or Python.
+
+    Returns:
+        The value in its field's type: ``"5"``, ``5`` and ``5.0`` are one number.
+
+    Raises:
+        InvalidSweep: Names field, value and remedy.
+    """
+    field = FIELDS[name]
+    if value is None:
+        if field.nullable:
+            return None
+        raise InvalidSweep(f"{name} is null: give it {_wanted(field)}", field=name)
+    if isinstance(value, bool):
+        raise _bad(field, value)
+    if field.kind == "integer":
+        return _in_range(field, _integer(field, value))
+    if field.kind == "number":
+        return _in_range(field, _number(field, value))
+    if not isinstance(value, str):
+        if isinstance(value, int | float) and field.kind == "text":
+            return str(value)
+        raise _bad(field, value)
+    return _text(field, value)
+
+
+def _text(field: Field, value: str) -> str:
+    name = field.name
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidSweep(
+            f"{name} {shown(value)} has a lone surrogate: write it as valid Unicode text",
+            field=name,
+            value=value,
+        ) from None
+    if size > MAX_TEXT_BYTES:
+        raise InvalidSweep(
+            f"{name} {shown(value)} is {size} bytes long: at most {MAX_TEXT_BYTES} are allowed",
+            field=name,
+            value=value,
+        )
+    if "\0" in value:
+        raise InvalidSweep(
+            f"{name} {shown(value)} has a NUL character: take it out", field=name, value=value
+        )
+    if field.kind == "scheduler" and value not in SCHEDULERS:
+        raise InvalidSweep(
+            f"scheduler {shown(value)} is not known: {nearest(value, sorted(SCHEDULERS))}",
+            field=name,
+            value=value,
+        )
+    if field.kind == "device" and value not in ("cpu", "cuda"):
+        raise InvalidSweep(
+            f"{name} {shown(value)} is not known: write cpu or cuda", field=name, value=value
+        )
+    if field.decides == "lane" and not value.strip():
+        raise InvalidSweep(f"{name} is empty: give it {_wanted(field)}", field=name, value=value)
+    return value
+
+
+def _integer(field: Field, value: object) -> int:
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        text = value.strip()
+        if INTEGER.fullmatch(text):
+            return _long_integer(field, text)
+        if NUMBER.fullmatch(text) and float(text).is_integer():
+            return int(float(text))
+    raise _bad(field, value)
+
+
+def _long_integer(field: Field, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # beyond CPython's limit of 4300 digits
+        raise _bad(field, text) from None
+
+
+def _number(field: Field, value: object) -> float:
+    if isinstance(value, str):
+        text = value.strip()
+        if not NUMBER.fullmatch(text):
+            raise _bad(field, value)
+        value = float(text)
+    if not isinstance(value, int | float):
+        raise _bad(field, value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _bad(field, value) from None
+    if not math.isfinite(number):
+        raise _bad(field, value)
+    return number + 0.0  # -0.0 and 0.0 are one value
+
+
+def _in_range(field: Field, value: Number) -> Number:
+    if (field.minimum is not None and value < field.minimum) or (
+        field.maximum is not None and value > field.maximum
+    ):
+        raise _bad(field, value)
+    if field.multiple_of > 1 and value % field.multiple_of:
+        below = int(value) // field.multiple_of * field.multiple_of
+        near = [str(n) for n in (below, below + field.multiple_of) if n >= (field.minimum or 0)]
+        raise InvalidSweep(
+            f"{field.name} {value} is not a multiple of {field.multiple_of}: "
+            f"write {' or '.join(near)}",
+            field=field.name,
+            value=value,
+        )
+    return value
+
+
+def _wanted(field: Field) -> str:
+    if field.kind in ("integer", "number"):
+        noun = "a whole number" if field.kind == "integer" else "a number"
+        return f"{noun} from {field.minimum:g} to {_bound(field.maximum)}"
+    return {"text": "a text", "scheduler": "a diffusers scheduler's class name"}.get(
+        field.kind, "cpu or cuda"
+    )
+
+
+def _bound(maximum: float | None) -> str:
+    return "2**63-1" if maximum is not None and maximum > 2**60 else f"{maximum:g}"
+
+
+def _bad(field: Field, value: object) -> InvalidSweep:
+    return InvalidSweep(
+        f"{field.name} {shown(value)} is not {_wanted(field)}", field=field.name, value=value
+    )

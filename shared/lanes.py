@@ -1,0 +1,47 @@
+"""Which jobs may share a forward pass, told from their fields alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+from shared.canonical import canonical_json
+from shared.job import Job
+from shared.schedulers import takes_eta
+
+NATIVE_PIXELS = 512 * 512
+"""What a checkpoint's own size counts for in a job's cost: Stable Diffusion 1.x's."""
+
+
+def model_key(model: str, revision: str | None, variant: str | None) -> str:
+    """Names a set of weights, and its doorbell queue: 16 hex digits."""
+    return _short([model, revision, variant])
+
+
+def lane_key(job: Job) -> str:
+    """The jobs of one lane could share a forward pass: same weights, same shape."""
+    return _short([job.model, job.revision, job.variant, job.height, job.width])
+
+
+def recipe_key(job: Job) -> str:
+    """The jobs of one recipe are sampled alike; fields that can't act don't count."""
+    return _short(
+        [
+            job.scheduler,
+            job.num_inference_steps,
+            job.guided,
+            job.guidance_rescale if job.guided else 0,
+            job.eta if takes_eta(job.scheduler) else 0,
+            job.generator_device,
+        ]
+    )
+
+
+def cost(job: Job) -> float:
+    """Virtual time of one job: steps x pixels x model rows, 1.0 a step at 512 x 512 unguided."""
+    height, width = job.height or job.width, job.width or job.height
+    pixels = height * width if height and width else NATIVE_PIXELS
+    return job.num_inference_steps * (2 if job.guided else 1) * pixels / NATIVE_PIXELS
+
+
+def _short(parts: list[object]) -> str:
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,288 @@
+"""The sweep in its canonical, compact, versioned JSON form: what Redis holds and workers read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from shared.canonical import canonical_json, sha256_hex
+from shared.errors import InvalidManifest, InvalidSweep
+from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
+from shared.object_keys import DEFAULT_TEMPLATE, check_template
+from shared.ranges import MAX_VALUES
+
+SCHEMA_VERSION = 1
+MAX_JOBS = 1_000_000_000
+"""Positions, counters and bitmap segments are sized for it."""
+MAX_MANIFEST_BYTES = 16 * 2**20
+"""Bounds what one worker parses to serve one sweep."""
+FORMATS = ("png",)
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Values that multiply with the other axes; several fields when they vary together.
+
+    Attributes:
+        fields: Job fields, each in no other axis.
+        columns: One sequence a field, all of one length; a ``range`` is never listed.
+    """
+
+    fields: tuple[str, ...]
+    columns: tuple[Sequence[Value], ...]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def values(self, number: int) -> dict[str, Value]:
+        """The fields of value ``number``, 0 <= number < len(axis)."""
+        return {
+            name: column[number] for name, column in zip(self.fields, self.columns, strict=True)
+        }
+
+    def to_json(self) -> dict[str, object]:
+        """The axis as the manifest writes it."""
+        (first, *others) = self.columns
+        if isinstance(first, range) and not others:
+            return {"fields": list(self.fields), "range": [first.start, first.stop, first.step]}
+        return {"fields": list(self.fields), "columns": [list(column) for column in self.columns]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How and where images are stored.
+
+    Attributes:
+        format: ``"png"``.
+        key: Template of the object's key; holds ``{digest}``, see `shared.object_keys`.
+    """
+
+    format: str = "png"
+    key: str = DEFAULT_TEMPLATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A whole sweep, valid by construction through `parse_manifest` or `shared.sweep.Sweep`.
+
+    Attributes:
+        name: Part of the sweep's id.
+        fixed: Every field that is in no axis, defaults filled in.
+        axes: In the user's order; the last varies fastest.
+        output: Format and key template.
+        reuse: Whether an image already stored is taken instead of rendered again.
+    """
+
+    name: str
+    fixed: dict[str, Value]
+    axes: tuple[Axis, ...]
+    output: Output = field(default_factory=Output)
+    reuse: bool = True
+
+    @property
+    def total(self) -> int:
+        """How many jobs: the product of the axes' lengths."""
+        return math.prod(len(axis) for axis in self.axes)
+
+    @cached_property
+    def text(self) -> str:
+        """Canonical JSON: the sweep's identity is its SHA-256."""
+        return canonical_json(
+            {
+                "seedbed": SCHEMA_VERSION,
+                "name": self.name,
+                "fixed": self.fixed,
+                "axes": [axis.to_json() for axis in self.axes],
+                "output": {"format": self.output.format, "key": self.output.key},
+                "reuse": self.reuse,
+            }
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hex digits."""
+        return sha256_hex(self.text)
+
+    @property
+    def sweep_id(self) -> str:
+        """The name's slug and the digest's first 12 hex digits."""
+        slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        return f"{slug or 'sweep'}-{self.digest[:12]}"
+
+    @property
+    def fields_by_axis(self) -> tuple[str, ...]:
+        """Every field that varies, in axis order."""
+        return tuple(name for axis in self.axes for name in axis.fields)
+
+
+def check_name(name: object) -> str:
+    """Validate a sweep's name.
+
+    Raises:
+        InvalidSweep: It is not 1 to 64 plain characters.
+    """
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise InvalidSweep(
+            f"name {shown(name)} is not a name: 1 to 64 letters, digits, spaces, '.', '_' or '-', "
+            f"a letter or digit first",
+            field="name",
+            value=name,
+        )
+    return name
+
+
+def check_totals(manifest: Manifest) -> None:
+    """Refuse a sweep too large for the queue or for one manifest.
+
+    Raises:
+        InvalidSweep: It names the number and what to do instead.
+    """
+    if manifest.total > MAX_JOBS:
+        sizes = " x ".join(f"{len(axis):,} {'+'.join(axis.fields)}" for axis in manifest.axes)
+        raise InvalidSweep(
+            f"the sweep has {manifest.total:,} jobs ({sizes}): at most {MAX_JOBS:,} are allowed, "
+            f"split it into several sweeps"
+        )
+    size = len(manifest.text.encode())
+    if size > MAX_MANIFEST_BYTES:
+        raise InvalidSweep(
+            f"the sweep's manifest is {size:,} bytes: at most {MAX_MANIFEST_BYTES:,} are allowed, "
+            f"split its longest list over several sweeps"
+        )
+
+
+def parse_manifest(text: str) -> Manifest:
+    """Read a manifest from a stranger: everything is checked, nothing is trusted.
+
+    Raises:
+        InvalidManifest: One sentence with the path of the fault.
+    """
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise InvalidManifest(f"manifest: {len(text):,} bytes, at most {MAX_MANIFEST_BYTES:,}")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidManifest(f"manifest: not JSON ({exc})") from exc
+    try:
+        manifest = _manifest(data)
+        check_totals(manifest)
+    except InvalidSweep as exc:
+        raise InvalidManifest(f"manifest: {exc}") from exc
+    return manifest
+
+
+def _manifest(data: object) -> Manifest:
+    body = _object(data, "", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
+    version = body["seedbed"]
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise InvalidManifest(
+            f"manifest: seedbed is {shown(version)}, this version reads {SCHEMA_VERSION}: "
+            f"upgrade the older side"
+        )
+    fixed = body["fixed"]
+    if not isinstance(fixed, dict):
+        raise InvalidManifest(f"manifest: fixed is {shown(fixed)}, not an object")
+    if not isinstance(body["axes"], list):
+        raise InvalidManifest(f"manifest: axes is {shown(body['axes'])}, not a list")
+    axes = tuple(_axis(item, number) for number, item in enumerate(body["axes"]))
+    _check_coverage(list(fixed), axes)
+    output = _object(body["output"], "output", {"format", "key"})
+    if output["format"] not in FORMATS:
+        raise InvalidManifest(f"manifest: output.format {shown(output['format'])} is not 'png'")
+    if not isinstance(output["key"], str):
+        raise InvalidManifest(f"manifest: output.key {shown(output['key'])} is not a text")
+    if not isinstance(body["reuse"], bool):
+        raise InvalidManifest(f"manifest: reuse {shown(body['reuse'])} is not true or false")
+    return Manifest(
+        name=check_name(body["name"]),
+        fixed={name: check_value(name, value) for name, value in fixed.items()},
+        axes=axes,
+        output=Output(format=str(output["format"]), key=check_template(output["key"])),
+        reuse=body["reuse"],
+    )
+
+
+def _object(data: object, path: str, names: set[str]) -> dict[str, object]:
+    where = path or "it"
+    if not isinstance(data, dict):
+        raise InvalidManifest(f"manifest: {where} is {shown(data)}, not an object")
+    if set(data) != names:
+        wrong = sorted(set(data) ^ names)
+        raise InvalidManifest(f"manifest: {where} has missing or unknown members {wrong}")
+    return data
+
+
+def _axis(data: object, number: int) -> Axis:
+    path = f"axes[{number}]"
+    if not isinstance(data, dict) or set(data) not in ({"fields", "range"}, {"fields", "columns"}):
+        raise InvalidManifest(f"manifest: {path} needs fields and either range or columns")
+    names = data["fields"]
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise InvalidManifest(f"manifest: {path}.fields {shown(names)} is not a list of fields")
+    unknown = [name for name in names if name not in FIELDS]
+    if unknown:
+        raise InvalidManifest(
+            f"manifest: {path}.fields has {shown(unknown[0])}: {nearest(unknown[0], list(FIELDS))}"
+        )
+    if "range" in data:
+        return Axis(fields=tuple(names), columns=(_range(data["range"], names, path),))
+    columns = data["columns"]
+    if (
+        not isinstance(columns, list)
+        or len(columns) != len(names)
+        or not all(isinstance(column, list) for column in columns)
+        or len({len(column) for column in columns}) != 1
+        or not 0 < len(columns[0]) <= MAX_VALUES
+    ):
+        raise InvalidManifest(
+            f"manifest: {path}.columns needs one list a field, of one length from 1 to {MAX_VALUES}"
+        )
+    checked = tuple(
+        tuple(check_value(name, value) for value in column)
+        for name, column in zip(names, columns, strict=True)
+    )
+    if len(set(zip(*checked, strict=True))) != len(checked[0]):
+        raise InvalidManifest(f"manifest: {path} repeats a value: drop the repetition")
+    return Axis(fields=tuple(names), columns=checked)
+
+
+def _range(data: object, names: list[str], path: str) -> range:
+    if (
+        not isinstance(data, list)
+        or len(data) != 3
+        or not all(isinstance(part, int) and not isinstance(part, bool) for part in data)
+        or data[2] < 1
+        or data[1] <= data[0]
+        or len(names) != 1
+        or FIELDS[names[0]].kind != "integer"
+    ):
+        raise InvalidManifest(
+            f"manifest: {path}.range {shown(data)} is not [start, stop, step] of one integer field"
+        )
+    values = range(*data)
+    if values.stop - values.start > 2**63 or len(values) > MAX_JOBS:
+        raise InvalidManifest(f"manifest: {path}.range {shown(data)} has over {MAX_JOBS:,} values")
+    check_value(names[0], values[0])
+    check_value(names[0], values[-1])
+    return values
+
+
+def _check_coverage(fixed: list[str], axes: tuple[Axis, ...]) -> None:
+    """Every field must be said exactly once."""
+    said = fixed + [name for axis in axes for name in axis.fields]
+    for name in said:
+        if name not in FIELDS:
+            raise InvalidManifest(
+                f"manifest: fixed has {shown(name)}: {nearest(name, list(FIELDS))}"
+            )
+        if said.count(name) > 1:
+            raise InvalidManifest(f"manifest: {name} is given twice: keep one")
+    missing = [name for name in FIELDS if name not in said]
+    if missing:
+        kind = "required" if missing[0] in REQUIRED else "without its default"
+        raise InvalidManifest(f"manifest: field {missing[0]} is missing ({kind})")

@@ -1,0 +1,54 @@
+"""What the first worker to claim from a sweep pins it to: the weights and how they render."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+from shared.canonical import canonical_json
+from shared.errors import InvalidManifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """Everything of a worker that decides pixels, and the checkpoint's own defaults.
+
+    Attributes:
+        weights: Resolved hub commit, or a hash over the weight files.
+        dtype: ``"float16"``, ``"bfloat16"`` or ``"float32"``.
+        renderer: Version of the renderer's arithmetic; a new one makes new images.
+        height: The checkpoint's own, pixels.
+        width: The checkpoint's own, pixels.
+        scheduler: The checkpoint's own, a diffusers class name.
+        embeds_guidance: Whether the model itself takes the guidance scale (LCM, Flux).
+    """
+
+    weights: str
+    dtype: str
+    renderer: str
+    height: int
+    width: int
+    scheduler: str
+    embeds_guidance: bool
+
+    def to_text(self) -> str:
+        """Canonical JSON: workers with equal text may serve one sweep."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Pin:
+        """Read it back.
+
+        Raises:
+            InvalidManifest: It is not a pin of this version.
+        """
+        try:
+            data = json.loads(text)
+            pin = cls(**data)
+        except (ValueError, TypeError) as exc:
+            raise InvalidManifest(f"pin {text[:80]!r} is not one of this version") from exc
+        for item in fields(cls):
+            wanted = {"str": str, "int": int, "bool": bool}[str(item.type)]
+            if not isinstance(getattr(pin, item.name), wanted):
+                raise InvalidManifest(f"pin: {item.name} is not of type {item.type}")
+        return pin

@@ -1,0 +1,268 @@
+"""A sweep as its author writes it: fixed fields, axes and output, validated once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from shared.errors import InvalidSweep
+from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
+from shared.layout import Layout
+from shared.manifest import (
+    FORMATS,
+    Axis,
+    Manifest,
+    Output,
+    check_name,
+    check_totals,
+)
+from shared.object_keys import DEFAULT_TEMPLATE, check_template
+from shared.ranges import MAX_VALUES, parse_range
+
+DIRECTIVES = ("name", "output", "reuse", "num_images_per_prompt", "priority", "weight")
+"""What a sweep file may say besides fields of a job."""
+MAX_PRIORITY = 100
+MAX_WEIGHT = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A validated sweep. Make one with `Sweep.define` or from a file with `producer.load_sweep`.
+
+    Attributes:
+        manifest: What is submitted, and what its id is made of.
+        priority: -100 to 100, higher first; not part of the id.
+        weight: Share among sweeps of one priority and owner, above 0; not part of the id.
+        notes: What was mended on the way, one sentence each (repetitions dropped).
+    """
+
+    manifest: Manifest
+    priority: int = 0
+    weight: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def define(cls, **values: object) -> Sweep:
+        """Validate a sweep given as fields.
+
+        A scalar is fixed; a list, tuple, ``range`` or a text such as ``"0..31"`` is an axis;
+        axes multiply, the last varies fastest.
+
+        Raises:
+            InvalidSweep: One sentence with field, value and remedy.
+
+        Example:
+            Sweep.define(model="demo", prompt=["a red circle"], seed=range(8))
+        """
+        return cls.from_mapping(values)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Sweep:
+        """Like `define`, from a mapping whose order is the order of the axes."""
+        known = [*FIELDS, *DIRECTIVES]
+        for name in values:
+            if name not in known:
+                raise InvalidSweep(
+                    f"{shown(name)} is not a field: {nearest(str(name), known)}",
+                    field=str(name),
+                    value=values[name],
+                )
+        for name in REQUIRED:
+            if name not in values:
+                raise InvalidSweep(f"{name} is missing: say which {name} to use", field=name)
+        notes: list[str] = []
+        columns = {
+            name: _column(name, value, notes) for name, value in values.items() if name in FIELDS
+        }
+        repeat = _directive_integer(values, "num_images_per_prompt", 1, MAX_VALUES, default=1)
+        if repeat > 1:
+            columns["seed"] = _consecutive(columns.get("seed", (0,)), repeat, notes)
+        manifest = Manifest(
+            name=check_name(values.get("name", "sweep")),
+            fixed={
+                name: columns[name][0] if name in columns else field.default
+                for name, field in FIELDS.items()
+                if name not in columns or len(columns[name]) == 1
+            },
+            axes=tuple(
+                Axis(fields=(name,), columns=(column,))
+                for name, column in columns.items()
+                if len(column) > 1
+            ),
+            output=_output(values.get("output", {})),
+            reuse=_boolean("reuse", values.get("reuse", True)),
+        )
+        check_totals(manifest)
+        sweep = cls(
+            manifest=manifest,
+            priority=_directive_integer(values, "priority", -MAX_PRIORITY, MAX_PRIORITY, default=0),
+            weight=_weight(values.get("weight", 1.0)),
+            notes=tuple(notes),
+        )
+        _ = sweep.layout  # refuses too many blocks here, at the border
+        return sweep
+
+    @property
+    def id(self) -> str:
+        """The name's slug and the first 12 hex digits of the manifest's digest."""
+        return self.manifest.sweep_id
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Its blocks, and the way between indices and positions."""
+        return Layout(self.manifest)
+
+
+def _column(name: str, value: object, notes: list[str]) -> Sequence[Value]:
+    """The distinct values of one field; one value is a fixed field."""
+    if isinstance(value, range):
+        return _checked_range(name, value)
+    if isinstance(value, Mapping):
+        raise InvalidSweep(
+            f"{name} {shown(dict(value))} is a mapping: give a value, a list or a range",
+            field=name,
+            value=value,
+        )
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    if not items:
+        raise InvalidSweep(
+            f"{name} is an empty list: give at least one value", field=name, value=value
+        )
+    parts: list[Sequence[Value]] = []
+    for item in items:
+        if isinstance(item, list | tuple | Mapping):
+            raise InvalidSweep(
+                f"{name} has {shown(item)} inside a list: values are plain", field=name, value=item
+            )
+        spread = parse_range(name, item) if isinstance(item, str) else None
+        parts.append((check_value(name, item),) if spread is None else spread)
+    if len(parts) == 1:
+        return parts[0] if isinstance(parts[0], range) else _distinct(name, parts[0], notes)
+    count = sum(len(part) for part in parts)
+    if count > MAX_VALUES:
+        raise InvalidSweep(
+            f"{name} lists {count:,} values: at most {MAX_VALUES:,}, or one range",
+            field=name,
+        )
+    return _distinct(name, tuple(item for part in parts for item in part), notes)
+
+
+def _checked_range(name: str, values: range) -> Sequence[Value]:
+    if not values:
+        raise InvalidSweep(f"{name} is an empty range: give at least one value", field=name)
+    if FIELDS[name].kind == "text" or FIELDS[name].kind in ("scheduler", "device"):
+        raise InvalidSweep(f"{name} is a range of numbers: it takes texts", field=name)
+    check_value(name, values[0])
+    check_value(name, values[-1])
+    if values.step > 0 and FIELDS[name].kind == "integer" and FIELDS[name].decides == "row":
+        return range(values[0], values[-1] + 1, values.step)
+    if len(values) > MAX_VALUES:
+        raise InvalidSweep(
+            f"{name} has {len(values):,} values: at most {MAX_VALUES:,} can be listed", field=name
+        )
+    return tuple(check_value(name, value) for value in values)
+
+
+def _distinct(name: str, values: Sequence[Value], notes: list[str]) -> Sequence[Value]:
+    kept = tuple(dict.fromkeys(values))
+    dropped = len(values) - len(kept)
+    if dropped:
+        noun = "value" if dropped == 1 else "values"
+        notes.append(f"{name}: {dropped:,} repeated {noun} dropped, {len(kept):,} kept")
+    return kept
+
+
+def _consecutive(seeds: Sequence[Value], repeat: int, notes: list[str]) -> Sequence[Value]:
+    """Each seed followed by the next ``repeat - 1`` seeds."""
+    starts = [seed for seed in (seeds[0], seeds[-1]) if isinstance(seed, int)]
+    check_value("seed", max(starts) + repeat - 1)
+    if isinstance(seeds, range) and seeds.step <= repeat:
+        merged = range(seeds.start, seeds[-1] + repeat)
+        overlap = len(seeds) * repeat - len(merged)
+        if overlap:
+            notes.append(f"seed: {overlap:,} repeated values dropped, {len(merged):,} kept")
+        return merged
+    count = len(seeds) * repeat
+    if len(seeds) > 1 and count > MAX_VALUES:
+        raise InvalidSweep(
+            f"num_images_per_prompt {repeat} makes {count:,} seeds of {len(seeds):,}: "
+            f"at most {MAX_VALUES:,}, or write the seeds as one range",
+            field="num_images_per_prompt",
+            value=repeat,
+        )
+    if len(seeds) == 1 and isinstance(seeds[0], int):
+        return range(seeds[0], seeds[0] + repeat)
+    spread = tuple(
+        check_value("seed", seed + extra)
+        for seed in seeds
+        if isinstance(seed, int)
+        for extra in range(repeat)
+    )
+    return _distinct("seed", spread, notes)
+
+
+def _output(value: object) -> Output:
+    if not isinstance(value, Mapping):
+        raise InvalidSweep(
+            f"output {shown(value)} is not a mapping: write output: {{format: png}}",
+            field="output",
+            value=value,
+        )
+    for name in value:
+        if name not in ("format", "key"):
+            raise InvalidSweep(
+                f"output.{name} is not a field: {nearest(str(name), ['format', 'key'])}",
+                field=f"output.{name}",
+                value=value[name],
+            )
+    chosen = value.get("format", "png")
+    if chosen not in FORMATS:
+        raise InvalidSweep(
+            f"output.format {shown(chosen)} is not written: use png",
+            field="output.format",
+            value=chosen,
+        )
+    key = value.get("key", DEFAULT_TEMPLATE)
+    if not isinstance(key, str):
+        raise InvalidSweep(f"output.key {shown(key)} is not a text", field="output.key", value=key)
+    return Output(format=str(chosen), key=check_template(key))
+
+
+def _boolean(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise InvalidSweep(f"{name} {shown(value)} is not true or false", field=name, value=value)
+
+
+def _directive_integer(
+    values: Mapping[str, object], name: str, minimum: int, maximum: int, *, default: int
+) -> int:
+    value = values.get(name, default)
+    try:
+        number = int(str(value).strip())
+    except ValueError:
+        number = None
+    if number is None or isinstance(value, bool) or not minimum <= number <= maximum:
+        raise InvalidSweep(
+            f"{name} {shown(value)} is not a whole number from {minimum:,} to {maximum:,}",
+            field=name,
+            value=value,
+        )
+    return number
+
+
+def _weight(value: object) -> float:
+    try:
+        weight = float(str(value))
+    except ValueError:
+        weight = -1.0
+    if not 0.001 <= weight <= MAX_WEIGHT:
+        raise InvalidSweep(
+            f"weight {shown(value)} is not a number from 0.001 to {MAX_WEIGHT:g}",
+            field="weight",
+            value=value,
+        )
+    return weight

@@ -1,0 +1,79 @@
+"""What a worker process is told on its command line, as one value."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from shared.errors import InvalidSettings
+
+VARIABLE = "SEEDBED_WORKER_OPTIONS"
+"""How `seedbed worker` hands them to the worker's own process, as JSON."""
+
+SLICINGS = ("adaptive", "auto", "max", "off")
+"""Besides a number of heads; see `worker.attention`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Options of one worker process.
+
+    Attributes:
+        models: What it may serve, ``MODEL`` or ``MODEL@REVISION``; the first is loaded at start.
+        variant: Weight file variant of all of them.
+        batch_size: Images a batch; None measures it.
+        device: ``cuda``, ``mps``, ``cpu`` or None for the best there is.
+        dtype: ``float16``, ``bfloat16``, ``float32`` or None for the device's usual.
+        attention_slicing: One of SLICINGS or a number of heads.
+        lease_seconds: A claim's lifetime between renewals.
+        gpu_seconds: The longest one batch may take on the GPU before the watchdog ends
+            the process.
+        budget_seconds: How long one doorbell serves before it lets the next one in.
+        grace_seconds: How long a drain waits for the batch on the GPU.
+        timer_seconds: Mean time between a worker's own looks for work.
+    """
+
+    models: tuple[str, ...]
+    variant: str | None = None
+    batch_size: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    attention_slicing: str = "adaptive"
+    lease_seconds: float = 30.0
+    gpu_seconds: float = 600.0
+    budget_seconds: float = 300.0
+    grace_seconds: float = 20.0
+    timer_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be right, naming the option."""
+        if not self.models:
+            raise InvalidSettings("--model is missing: say which checkpoint this worker serves")
+        if self.batch_size is not None and not 1 <= self.batch_size <= 1024:
+            raise InvalidSettings(f"--batch-size {self.batch_size} is not from 1 to 1024")
+        for name in ("lease_seconds", "gpu_seconds", "budget_seconds", "timer_seconds"):
+            value = getattr(self, name)
+            if not 0.1 <= value <= 86_400:
+                option = "--" + name.replace("_", "-")
+                raise InvalidSettings(f"{option} {value:g} is not from 0.1 to 86400 seconds")
+        if self.attention_slicing not in SLICINGS and not self.attention_slicing.isdecimal():
+            raise InvalidSettings(
+                f"--attention-slicing {self.attention_slicing!r} is not known: "
+                f"write {', '.join(SLICINGS)} or a number of heads"
+            )
+
+    def to_json(self) -> str:
+        """For the environment of the worker's process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerOptions:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        return cls(**{**data, "models": tuple(data["models"])})
+
+
+def split_model(text: str) -> tuple[str, str | None]:
+    """``MODEL@REVISION`` into its parts; without ``@`` the revision is None."""
+    model, _, revision = text.partition("@")
+    return model, revision or None
