@@ -1,0 +1,35 @@
+"""Where a job's image lies: its digest and its object's key, once the checkpoint is known."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from shared.digest import acting, job_digest
+from shared.job import Job
+from shared.manifest import Output
+from shared.object_keys import render_template
+from shared.pin import Pin
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """The identity of one image and the key it is stored under.
+
+    Attributes:
+        digest: 64 hex digits; equal digests mean equal pixels.
+        key: Relative to the settings' prefix; holds the digest.
+    """
+
+    digest: str
+    key: str
+
+
+def address(job: Job, pin: Pin, output: Output) -> Address:
+    """The image's address; equal jobs of any two sweeps with one output share it.
+
+    The key's template sees the job as it acts: the checkpoint's own size and scheduler filled
+    in, fields that can't act at their neutral value.
+    """
+    digest = job_digest(job, pin, pixel_format=output.format)
+    values = asdict(acting(job, pin))
+    return Address(digest=digest, key=render_template(output.key, values, digest=digest))
