@@ -17,6 +17,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from shared.canonical import canonical_json
 from shared.errors import InvalidInput
 
 VERSION = 1
@@ -81,12 +82,14 @@ def encode_png(
     try:
         # PngInfo picks tEXt where Latin-1 is enough, which older tools want, else UTF-8 iTXt.
         chunks.add_text("parameters", parameters_text(job, size=pixels.size).replace("\0", " "))
-        chunks.add_itxt(CHUNK, _canonical(record))
+        chunks.add_itxt(CHUNK, canonical_json(record))
     except UnicodeEncodeError as exc:
         raise InvalidInput(
             "a text of the job is not valid Unicode (it holds half of a surrogate pair): "
             "write the character itself"
         ) from exc
+    except ValueError as exc:
+        raise InvalidInput("a number of the job is not finite: write a finite one") from exc
     plain = pixels.copy() if pixels.mode in MODES else pixels.convert("RGB")
     plain.info = {}  # Pillow would write a profile or transparency found there
     file = io.BytesIO()
@@ -209,15 +212,6 @@ def _record(text: str, *, name: str) -> dict[str, object]:
     if wrong:
         raise InvalidInput(f"{name} has a {CHUNK!r} record whose {wrong[0]!r} is missing or wrong")
     return record
-
-
-def _canonical(record: object) -> str:
-    try:
-        return json.dumps(
-            record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
-    except ValueError as exc:
-        raise InvalidInput("a number of the job is not finite: write a finite one") from exc
 
 
 def _no_constant(name: str) -> object:
