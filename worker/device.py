@@ -1,0 +1,38 @@
+"""Which device renders, and in which number format."""
+
+from __future__ import annotations
+
+import torch
+
+from shared.errors import InvalidSettings
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, else the best there is: CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        InvalidSettings: No such device here.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cuda", "mps", "cpu"):
+        raise InvalidSettings(f"device {name!r} is unknown: use cuda, cuda:N, mps or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InvalidSettings(
+            f"device {name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu, or a torch built for this machine's GPU"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InvalidSettings(f"device {name!r} is not here: use --device cpu")
+    return device
+
+
+def dtype_for(device: torch.device) -> torch.dtype:
+    """float16 on a GPU, float32 on a CPU (where half precision is slower, not faster)."""
+    return torch.float32 if device.type == "cpu" else torch.float16

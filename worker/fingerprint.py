@@ -1,0 +1,45 @@
+"""What was loaded: the hub's commit, or a hash over the files that decide the pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
+"""Weights, configurations and tokenizer files; pictures, readmes and pickles don't count."""
+
+CHUNK_BYTES = 1 << 20
+
+
+def fingerprint(folder: Path, *, from_hub: bool) -> str:
+    """Identify the weights in a model folder, wherever it lies.
+
+    Args:
+        folder: A diffusers model directory.
+        from_hub: ``folder`` is a snapshot in the hub cache, named by its commit.
+
+    Returns:
+        ``"hub:<commit>"`` or ``"sha256:<hex>"``.
+    """
+    if from_hub and re.fullmatch(r"[0-9a-f]{40}", folder.name):
+        return f"hub:{folder.name}"
+    digest = hashlib.sha256()
+    for name, path in sorted(_files(folder)):
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """Relative names with forward slashes, and paths; nothing hidden."""
+    named = [(path.relative_to(folder), path) for path in folder.rglob("*")]
+    return [
+        (name.as_posix(), path)
+        for name, path in named
+        if path.suffix in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in name.parts)
+    ]

@@ -1,0 +1,319 @@
+"""Load a checkpoint: hub id or local directory, safetensors only, no code but our own."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.errors import ModelError
+from shared.pin import Pin
+from worker.attention import attention_in_force, set_slicing
+from worker.device import dtype_for
+from worker.embeddings import EMBEDDING_NAMES
+from worker.fingerprint import fingerprint
+from worker.packer import Traits
+from worker.quiet import quieten
+from worker.scheduling import Schedulers
+
+RENDERER_VERSION = "1"
+"""Part of every pin: raised when the same job on the same weights would get other pixels."""
+
+HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+
+PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Which weights: ``model`` is a hub id or a local directory."""
+
+    model: str
+    revision: str | None = None
+    variant: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A pipeline ready to render, and what there is to know about it.
+
+    Attributes:
+        source: What was asked for.
+        pipeline: The diffusers pipeline, on its device.
+        device: Where it computes.
+        dtype: Of its weights.
+        fingerprint: ``"hub:<commit>"`` or ``"sha256:<hex>"``.
+        native_height: Pixels, as the stock pipeline picks them.
+        native_width: Pixels.
+        schedulers: What its sampling can be made with.
+        embeds_guidance: The model takes the guidance scale as an input, one for the whole batch.
+        accepts: Parameter names of the pipeline's call.
+    """
+
+    source: ModelSource
+    pipeline: Any
+    device: torch.device
+    dtype: torch.dtype
+    fingerprint: str
+    native_height: int
+    native_width: int
+    scheduling: Schedulers
+    embeds_guidance: bool
+    accepts: frozenset[str]
+
+    @property
+    def native_scheduler(self) -> str:
+        """Class name of the checkpoint's own scheduler."""
+        return self.scheduling.native
+
+    @property
+    def schedulers(self) -> tuple[str, ...]:
+        """Class names of the schedulers that suit it."""
+        return self.scheduling.names
+
+    @property
+    def attention(self) -> str:
+        """The attention processors in force."""
+        return attention_in_force(self.pipeline)
+
+    @cached_property
+    def pin(self) -> str:
+        """Canonical JSON of all that decides pixels beside the job's own fields."""
+        return Pin(
+            weights=self.fingerprint,
+            dtype=str(self.dtype).removeprefix("torch."),
+            renderer=RENDERER_VERSION,
+            height=self.native_height,
+            width=self.native_width,
+            scheduler=self.native_scheduler,
+            embeds_guidance=self.embeds_guidance,
+        ).to_text()
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What may differ from row to row of a batch."""
+        known = type(self.pipeline).__name__ in EMBEDDING_NAMES
+        return Traits(
+            native_height=self.native_height,
+            native_width=self.native_width,
+            native_scheduler=self.native_scheduler,
+            guidance_per_row=known and not self.embeds_guidance,
+            negative_per_row=known,
+            eta_schedulers=self.scheduling.taking_eta,
+        )
+
+
+def load_pipeline(
+    source: ModelSource,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    attention_slicing: str | int = "adaptive",
+) -> LoadedModel:
+    """Load weights and make them ready to render.
+
+    Args:
+        source: Hub id (the HF_* variables apply) or local directory.
+        device: Where to compute.
+        dtype: Of the weights; None is float16 on a GPU, float32 on a CPU.
+        attention_slicing: See ``worker.attention.set_slicing``.
+
+    Raises:
+        ModelError: It can't be loaded: one sentence that says why, and the remedy.
+        InvalidSettings: ``attention_slicing`` does not suit the model.
+    """
+    quieten()
+    dtype = dtype or dtype_for(device)
+    folder, from_hub = _locate(source)
+    pipeline = _from_folder(source, folder, dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    if getattr(pipeline, "vae", None) is not None and hasattr(pipeline.vae, "enable_slicing"):
+        # Bitwise equal to decoding alone, and memory stays flat over the batch.
+        pipeline.vae.enable_slicing()
+    set_slicing(pipeline, attention_slicing)
+    height, width = _native_size(source, pipeline)
+    return LoadedModel(
+        source=source,
+        pipeline=pipeline,
+        device=device,
+        dtype=dtype,
+        fingerprint=fingerprint(folder, from_hub=from_hub),
+        native_height=height,
+        native_width=width,
+        scheduling=Schedulers(pipeline.scheduler),
+        embeds_guidance=_embeds_guidance(pipeline),
+        accepts=frozenset(inspect.signature(pipeline.__call__).parameters),
+    )
+
+
+def _locate(source: ModelSource) -> tuple[Path, bool]:
+    """The model's folder on this machine, and whether it came from the hub."""
+    path = Path(source.model).expanduser()
+    if path.exists() or _looks_like_a_path(source.model):
+        _check_folder(source.model, path)
+        return path, False
+    if not HUB_ID.fullmatch(source.model):
+        raise ModelError(
+            f"model {source.model!r} is neither a directory nor a hub id such as 'owner/name'"
+        )
+    return _download(source), True
+
+
+def _looks_like_a_path(model: str) -> bool:
+    return (
+        model.startswith(("/", "./", "../", "~"))
+        or model.endswith("/")
+        or "\\" in model
+        or model.count("/") > 1
+        or Path(model).suffix in {".safetensors", *PICKLES}
+    )
+
+
+def _check_folder(model: str, path: Path) -> None:
+    """Raise for what is not a diffusers directory with safetensors weights."""
+    if path.is_file():
+        raise ModelError(
+            f"model {model!r} is a single file: name a diffusers directory "
+            "(diffusers' from_single_file(...).save_pretrained(FOLDER) makes one)"
+        )
+    if not (path / "model_index.json").is_file():
+        raise ModelError(
+            f"model {model!r} is not a model directory (no model_index.json in it): "
+            "name a folder made by save_pretrained, or a hub id"
+        )
+    for component in sorted(child for child in path.iterdir() if child.is_dir()):
+        suffixes = {file.suffix for file in component.iterdir()}
+        if suffixes & PICKLES and ".safetensors" not in suffixes:
+            raise ModelError(_pickle_only(f"model {model!r}", component.name))
+
+
+def _pickle_only(subject: str, component: str | None = None) -> str:
+    where = f" for its {component}" if component else ""
+    return (
+        f"{subject} has pickle weights only{where}, which can run code when loaded: convert it "
+        "where you trust it with pipeline.save_pretrained(FOLDER, safe_serialization=True)"
+    )
+
+
+def _download(source: ModelSource) -> Path:
+    """The snapshot folder in the hub's cache, fetched if it is not there yet."""
+    diffusers: Any = import_module("diffusers")
+    try:
+        folder = diffusers.DiffusionPipeline.download(
+            source.model,
+            revision=source.revision,
+            variant=source.variant,
+            use_safetensors=True,
+        )
+    except Exception as error:
+        raise ModelError(_hub_reason(source, error)) from error
+    return Path(folder)
+
+
+def _hub_reason(source: ModelSource, error: BaseException) -> str:
+    """One sentence for whatever diffusers and the hub's client raise."""
+    from huggingface_hub import errors
+
+    subject = f"model {source.model!r}"
+    causes = _causes(error)
+
+    def any_is(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if any_is(errors.GatedRepoError):
+        return (
+            f"{subject} is gated: accept its terms at https://huggingface.co/{source.model} "
+            "and set HF_TOKEN to a token of that account"
+        )
+    if any_is(errors.RevisionNotFoundError):
+        return f"{subject} has no revision {source.revision!r}: see its page on the hub"
+    if any_is(errors.RepositoryNotFoundError):
+        return (
+            f"{subject} is not on the hub and not a local directory: check the name, "
+            "and for a private model set HF_TOKEN"
+        )
+    if any_is(errors.RemoteEntryNotFoundError):
+        return f"{subject} is not a diffusers model (no model_index.json): name one that is"
+    if "safetensors" in str(error):
+        return _pickle_only(subject)
+    if any_is(errors.OfflineModeIsEnabled):
+        return f"{subject} is not in the local cache and HF_HUB_OFFLINE is set: unset it once"
+    if any_is(OSError, errors.LocalEntryNotFoundError):
+        return (
+            f"{subject} is not a local directory, and the hub could not be reached for it: "
+            "check the network, or name a directory"
+        )
+    return f"{subject} can't be fetched from the hub: {_first_line(error)}"
+
+
+def _from_folder(source: ModelSource, folder: Path, dtype: torch.dtype) -> Any:
+    diffusers: Any = import_module("diffusers")
+    try:
+        return diffusers.DiffusionPipeline.from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=source.variant,
+            use_safetensors=True,
+            low_cpu_mem_usage=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except Exception as error:
+        raise ModelError(_folder_reason(source, error)) from error
+
+
+def _folder_reason(source: ModelSource, error: Exception) -> str:
+    subject = f"model {source.model!r}"
+    if source.variant is not None and "variant" in str(error):
+        return (
+            f"{subject} has no files of the variant {source.variant!r}: leave variant out, "
+            "or name one that it has"
+        )
+    if "trust_remote_code" in str(error):
+        return f"{subject} needs code of its own, which workers don't run: name another model"
+    return f"{subject} can't be loaded: {_first_line(error)}; mend or replace its files"
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in found:
+        found.append(at)
+        at = at.__cause__ or at.__context__
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0].rstrip(".:") if lines else type(error).__name__
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def _denoiser(pipeline: Any) -> Any:
+    return getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+
+
+def _native_size(source: ModelSource, pipeline: Any) -> tuple[int, int]:
+    """Height and width in pixels when a call names none."""
+    config = getattr(_denoiser(pipeline), "config", None)
+    sample = getattr(pipeline, "default_sample_size", None) or getattr(config, "sample_size", None)
+    if sample is None:
+        raise ModelError(f"model {source.model!r} does not say its image size: it can't be served")
+    scale = getattr(pipeline, "vae_scale_factor", 1)
+    height, width = (sample, sample) if isinstance(sample, int) else sample
+    return height * scale, width * scale
+
+
+def _embeds_guidance(pipeline: Any) -> bool:
+    """LCM feeds the guidance scale to its UNet, Flux to its transformer."""
+    config = getattr(_denoiser(pipeline), "config", None)
+    return bool(
+        getattr(config, "time_cond_proj_dim", None) or getattr(config, "guidance_embeds", False)
+    )

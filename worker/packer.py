@@ -1,0 +1,63 @@
+"""Split a claim's jobs into batches that one pipeline call can run: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from shared.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a loaded pipeline lets differ from row to row of a batch.
+
+    Attributes:
+        native_height: Pixels, for jobs that leave it to the checkpoint.
+        native_width: Pixels.
+        native_scheduler: Class name, likewise.
+        guidance_per_row: Guidance is applied outside the model, so rows may differ in it.
+        negative_per_row: Rows with and without a negative prompt go together.
+        eta_schedulers: Class names whose step takes ``eta``; elsewhere it does not act.
+    """
+
+    native_height: int
+    native_width: int
+    native_scheduler: str
+    guidance_per_row: bool
+    negative_per_row: bool
+    eta_schedulers: frozenset[str] = frozenset()
+
+
+def pack(jobs: Sequence[Job], *, traits: Traits, max_rows: int) -> list[list[int]]:
+    """Group jobs by all that a batch shares, in order, at most ``max_rows`` to a batch.
+
+    Returns:
+        Batches of indices into ``jobs``; each index is in exactly one.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(shared_by_a_batch(job, traits), []).append(index)
+    return [
+        group[start : start + max_rows]
+        for group in groups.values()
+        for start in range(0, len(group), max_rows)
+    ]
+
+
+def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
+    """The fields of a job that its whole batch must agree on; those that can't act are left out."""
+    scheduler = job.scheduler or traits.native_scheduler
+    any_guidance = traits.guidance_per_row
+    return (
+        job.height or traits.native_height,
+        job.width or traits.native_width,
+        scheduler,
+        job.num_inference_steps,
+        job.guided,
+        None if any_guidance else job.guidance_scale,
+        job.guidance_rescale if job.guided else 0.0,
+        job.eta if scheduler in traits.eta_schedulers else 0.0,
+        job.generator_device,
+        traits.negative_per_row or not job.guided or job.negative_prompt is None,
+    )

@@ -1,0 +1,159 @@
+"""When a batch fails: split it or find the culprit, so that every other image is still made."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from shared.errors import Cancelled, ModelError, OutOfMemory, RenderError
+from shared.job import Job
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REASON_LENGTH = 500
+"""Characters of a library's message that a failed job keeps."""
+
+ALLOCATION = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "status_alloc_failed",
+)
+"""How the CPU, MPS, cuBLAS and cuDNN allocators say it; CUDA's own has a class."""
+
+BROKEN_DEVICE = ("cuda error", "device-side assert", "cudnn_status_execution_failed")
+"""Messages after which a process' CUDA context is of no more use to any job."""
+
+
+class RowCap:
+    """How many rows fit, as learnt from what ran and what did not.
+
+    Attributes:
+        good: Most rows that were seen to fit.
+        bad: Fewest rows that were seen not to; None before the first failure.
+    """
+
+    def __init__(self) -> None:
+        self.good = 0
+        self.bad: int | None = None
+
+    def rows_to_try(self, wanted: int) -> int:
+        """All that is wanted, or halfway between known good and known bad; at least one."""
+        if self.bad is None or wanted <= self.good:
+            return wanted
+        return max(1, min(wanted, (self.good + self.bad) // 2))
+
+    def fitted(self, rows: int) -> None:
+        """``rows`` rows ran."""
+        self.good = max(self.good, rows)
+        if self.bad is not None and self.bad <= rows:
+            self.bad = None  # something else had taken the memory, and gave it back
+
+    def overflowed(self, rows: int) -> None:
+        """``rows`` rows did not fit."""
+        self.bad = rows if self.bad is None else min(self.bad, rows)
+        if self.good >= rows:
+            self.good = 0  # there is less memory than there was: nothing is known any more
+
+
+def render_rows(
+    jobs: Sequence[Job],
+    run: Callable[[Sequence[Job]], Sequence[T | RenderError]],
+    cap: RowCap,
+) -> list[T | RenderError]:
+    """Run a batch; where it fails, run its parts, until every job has an image or its own error.
+
+    Args:
+        jobs: What one pipeline call could render together.
+        run: Renders some of them, one outcome each; raises when the call as a whole fails.
+        cap: Learns how many rows fit.
+
+    Returns:
+        One outcome for each job, in order.
+
+    Raises:
+        ModelError: The device is broken; nothing more can be rendered in this process.
+    """
+    outcomes: list[T | RenderError] = []
+    while len(outcomes) < len(jobs):
+        left = jobs[len(outcomes) :]
+        part = left[: cap.rows_to_try(len(left))]
+        result = _attempt(part, run)
+        if isinstance(result, list):
+            cap.fitted(len(part))
+            outcomes += result
+        elif isinstance(result, Cancelled):
+            outcomes += [result] * len(left)
+        elif isinstance(result, OutOfMemory):
+            cap.overflowed(len(part))
+            if len(part) == 1:
+                outcomes.append(_does_not_fit(part[0], result))
+            else:
+                logger.warning("batch does not fit, splitting it", extra={"rows": len(part)})
+        elif len(part) == 1:
+            outcomes.append(result)
+        else:
+            logger.warning("batch failed, looking for the culprit", extra={"rows": len(part)})
+            middle = len(part) // 2
+            outcomes += render_rows(part[:middle], run, cap)
+            outcomes += render_rows(part[middle:], run, cap)
+    return outcomes
+
+
+def _attempt(
+    jobs: Sequence[Job], run: Callable[[Sequence[Job]], Sequence[T | RenderError]]
+) -> list[T | RenderError] | RenderError:
+    """Outcomes, or why there are none."""
+    try:
+        return list(run(jobs))
+    except Exception as caught:  # noqa: BLE001 - one job's fault must not fail its mates
+        error = translate(caught)
+    # Only now, out of the except block, is the traceback gone that held every activation.
+    release_memory()
+    return error
+
+
+def translate(caught: Exception) -> RenderError:
+    """A fresh RenderError, without traceback, for whatever a pipeline call raised.
+
+    Raises:
+        ModelError: It was one, or it means that the device is broken.
+    """
+    if isinstance(caught, RenderError):
+        return type(caught)(*caught.args)
+    if isinstance(caught, ModelError):
+        raise caught
+    lines = [line.strip() for line in str(caught).splitlines() if line.strip()]
+    reason = f"{type(caught).__name__}: {lines[0] if lines else 'no message'}"[:REASON_LENGTH]
+    if isinstance(caught, torch.OutOfMemoryError | MemoryError):
+        return OutOfMemory(reason)
+    if isinstance(caught, RuntimeError):
+        text = str(caught).lower()
+        if any(words in text for words in ALLOCATION):
+            return OutOfMemory(reason)
+        if any(words in text for words in BROKEN_DEVICE):
+            raise ModelError(f"this worker's device failed, restart the worker: {reason}")
+    return RenderError(reason)
+
+
+def release_memory() -> None:
+    """Collect garbage and give cached device memory back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _does_not_fit(job: Job, error: OutOfMemory) -> OutOfMemory:
+    size = f"{job.width}x{job.height}" if job.width and job.height else "its size"
+    return OutOfMemory(
+        f"one image of {size} does not fit in this worker's memory ({error}): "
+        "use a smaller height and width, or a worker with more memory"
+    )

@@ -1,0 +1,83 @@
+"""A fresh scheduler for every batch, made from the checkpoint's own configuration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.errors import RenderError, UnsupportedJob
+
+
+class Schedulers:
+    """The schedulers that a loaded checkpoint can be sampled with.
+
+    Schedulers carry state (the step they are at, past model outputs), so one made for a batch is
+    never used for another.
+
+    Attributes:
+        native: Class name of the checkpoint's own scheduler.
+        names: All class names that are known to suit its configuration, sorted.
+        taking_eta: Those whose step takes ``eta``.
+    """
+
+    def __init__(self, own: Any) -> None:
+        """Args:
+        own: The scheduler that the checkpoint was loaded with; only its configuration is used.
+        """
+        self.native: str = type(own).__name__
+        self._config: Mapping[str, Any] = own.config
+        classes = [type(own), *getattr(own, "compatibles", ())]
+        self._classes: dict[str, type[Any]] = {cls.__name__: cls for cls in classes}
+        self.names: tuple[str, ...] = tuple(sorted(self._classes))
+        self.taking_eta = frozenset(
+            name for name, cls in self._classes.items() if "eta" in _parameters(cls, "step")
+        )
+
+    def make(self, name: str | None, *, seeds: Sequence[int]) -> Any:
+        """Make the scheduler for one batch.
+
+        Args:
+            name: diffusers class name; None is the checkpoint's own.
+            seeds: One per row, for schedulers that draw noise of their own.
+
+        Raises:
+            UnsupportedJob: The class does not suit this checkpoint.
+            RenderError: It needs a library that this worker lacks.
+        """
+        name = name or self.native
+        cls = self._classes.get(name)
+        if cls is None:
+            raise UnsupportedJob(
+                f"scheduler {name!r} does not suit this model: use one of {', '.join(self.names)}"
+            )
+        own_noise = {}
+        if "noise_sampler_seed" in _parameters(cls, "__init__"):
+            # DPMSolverSDE ignores the generators and draws from torch's global one otherwise.
+            own_noise["noise_sampler_seed"] = list(seeds)
+        try:
+            return cls.from_config(self._config, **own_noise)
+        except ImportError as error:
+            raise RenderError(
+                f"scheduler {name!r} can't be used here: {_missing(error)}"
+            ) from error
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise UnsupportedJob(
+                f"scheduler {name!r} refuses this model's configuration: {error}"
+            ) from error
+
+
+def _parameters(cls: type[Any], method: str) -> Mapping[str, inspect.Parameter]:
+    """A method's parameters; none for diffusers' stand-in of a class whose library is missing."""
+    try:
+        return inspect.signature(getattr(cls, method)).parameters
+    except ImportError:
+        return {}
+
+
+def _missing(error: ImportError) -> str:
+    """The line of diffusers' five-line message that says what to install."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next(
+        (line for line in lines if "requires" in line), lines[0] if lines else "ImportError"
+    )
