@@ -16,6 +16,7 @@
         OutOfMemory         split the batch and try again
         NonFiniteImage      decode once more in float32, then give up on that job alone
         Cancelled           nobody wants the batch any more: stop at this step
+        UnsupportedJob      the loaded pipeline can't do it, here or elsewhere: dead at once
       ServiceError          an embedded service did not start, or nobody answers; exit code 1
       WaitTimeout           a wait ran out; the work goes on; exit code 3
 
@@ -116,6 +117,10 @@ class NonFiniteImage(RenderError):
 
 class Cancelled(RenderError):
     """The batch was cancelled at a denoising step: release its jobs."""
+
+
+class UnsupportedJob(RenderError):
+    """The loaded pipeline can't do what the job asks, and no retry would change that."""
 
 
 class ServiceError(SeedbedError):

@@ -209,23 +209,28 @@ class Storage:
         """Whether there is an object under ``key``."""
         return self.size(key) is not None
 
-    def exists_many(self, keys: Iterable[str]) -> set[str]:
-        """Those of ``keys`` that are stored, looked up in parallel.
+    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """Bytes of those of ``keys`` that are stored, looked up in parallel.
 
         For the keys of a batch or two; for all of a sweep, ``list`` asks once per 1,000 keys.
         """
         wanted = tuple(dict.fromkeys(keys))
         if len(wanted) <= 1:
-            return {key for key in wanted if self.exists(key)}
-        with ThreadPoolExecutor(
-            min(PARALLEL_REQUESTS, len(wanted)), thread_name_prefix="storage"
-        ) as threads:
-            try:
-                found = tuple(threads.map(self.exists, wanted))
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
-        return {key for key, there in zip(wanted, found, strict=True) if there}
+            found: Iterable[int | None] = tuple(self.size(key) for key in wanted)
+        else:
+            with ThreadPoolExecutor(
+                min(PARALLEL_REQUESTS, len(wanted)), thread_name_prefix="storage"
+            ) as threads:
+                try:
+                    found = tuple(threads.map(self.size, wanted))
+                except BaseException:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise
+        return {key: size for key, size in zip(wanted, found, strict=True) if size is not None}
+
+    def exists_many(self, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that are stored, looked up in parallel as by ``sizes``."""
+        return set(self.sizes(keys))
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Every object whose key begins with ``prefix``, in key order.

@@ -1,0 +1,46 @@
+# Seedbed's own commands; 'make' alone lists them.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types check bench docs clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,local]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,local,dev]'
+	@touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run ## render a small sweep on this machine, from nothing to a contact sheet
+	$(BIN)/seedbed run examples/demo.yaml
+
+test: $(VENV)/.dev ## run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## format and lint checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev ## type checks: strict on shared and producer
+	$(BIN)/mypy
+
+check: lint types test ## all that a change must pass
+
+bench: $(VENV)/.dev ## measure: each benchmark prints its ratios and how they were got
+	$(BIN)/python -m tests.benchmarks
+
+docs: $(VENV)/.dev ## regenerate docs/cli.md from the commands' help
+	$(BIN)/python -m producer.cli.reference
+
+clean: ## remove the virtual environment, caches and the embedded stack's data
+	rm -rf $(VENV) seedbed-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

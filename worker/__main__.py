@@ -1,0 +1,35 @@
+"""``python -m worker``: the process that `seedbed worker` becomes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from shared.errors import ModelError, SeedbedError
+from shared.settings import Settings
+from shared.worker_options import VARIABLE, WorkerOptions
+
+
+def main() -> int:
+    """Run a worker from the environment that `seedbed worker` prepares; returns the exit code."""
+    from worker.logs import configure_logging
+
+    configure_logging(os.environ.get("SEEDBED_LOG_LEVEL", "INFO"))
+    try:
+        if VARIABLE not in os.environ:
+            print("seedbed worker: start it with 'seedbed worker --model MODEL'", file=sys.stderr)
+            return 2
+        from worker.process import WorkerProcess
+
+        options = WorkerOptions.from_json(os.environ[VARIABLE])
+        process = WorkerProcess(Settings.resolve({}, os.environ), options)
+    except SeedbedError as exc:
+        print(f"seedbed worker: {exc}", file=sys.stderr, flush=True)
+        return 2 if isinstance(exc, ModelError) else exc.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return process.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The worker's Celery app: the settings that keep doorbells harmless, and the one task."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from celery import Celery, signals
+
+from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
+
+logger = logging.getLogger(__name__)
+
+
+def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
+    """A Celery app whose only task calls ``serve`` with a model's key."""
+    app = make_app(broker_url)
+    app.conf.update(
+        worker_pool="threads",  # solo can't answer pings while busy, prefork hides the drain
+        worker_concurrency=1,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        # redelivery on Redis is the visibility timeout: it duplicates and loses messages, and
+        # the leases make it unnecessary
+        task_acks_late=False,
+        task_acks_on_failure_or_timeout=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+    )
+
+    @app.task(name=SERVE_TASK, ignore_result=True)
+    def serve_model(model: str) -> int:
+        return serve(model)
+
+    return app
+
+
+def run_app(
+    app: Celery,
+    *,
+    hostname: str,
+    pool: str,
+    models: Sequence[str],
+    on_ready: Callable[[], None],
+    on_drain: Callable[[], None],
+) -> int:
+    """Listen for doorbells until SIGTERM or SIGINT; returns the process' exit code.
+
+    Args:
+        app: From `make_worker_app`.
+        hostname: Celery's node name, ``NAME@HOST``.
+        pool: Name of the pool.
+        models: Keys of the models served.
+        on_ready: Called when the worker listens.
+        on_drain: Called in the signal's handler: the worker is asked to end.
+    """
+
+    def ready(**_: Any) -> None:
+        on_ready()
+
+    def shutting_down(**_: Any) -> None:
+        on_drain()
+
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(shutting_down, weak=False)
+    try:
+        worker = app.Worker(
+            hostname=hostname,
+            queues=[doorbell_queue(pool, model) for model in models],
+            without_gossip=True,
+            without_mingle=True,
+            loglevel="WARNING",
+            quiet=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+    finally:
+        signals.worker_ready.disconnect(ready)
+        signals.worker_shutting_down.disconnect(shutting_down)

@@ -1,0 +1,76 @@
+"""A worker's own clock: says it is there, frees expired leases, rings where work was missed."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from threading import Event, Thread
+
+from shared.doorbell import Doorbell
+from shared.errors import QueueError
+from shared.queue import JobQueue
+
+REAPED = 16
+"""Expired leases looked at in one go."""
+ANNOUNCED_FOR = 4.0
+"""A worker that has missed this many of its beats is no longer listed."""
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """A thread with a jittered, monotonic timer: half to one and a half times the mean."""
+
+    def __init__(
+        self,
+        *,
+        queue: JobQueue,
+        doorbell: Doorbell,
+        models: Sequence[str],
+        worker: str,
+        describe: Callable[[], dict[str, object]],
+        finalise: Callable[[], int],
+        mean_seconds: float,
+    ) -> None:
+        self._queue = queue
+        self._doorbell = doorbell
+        self._models = models
+        self._worker = worker
+        self._describe = describe
+        self._finalise = finalise
+        self._mean_seconds = mean_seconds
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Beat at once, then by the timer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and take the worker off the list."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def ring_where_claimable(self) -> None:
+        """One doorbell for each served model that has work."""
+        for model in self._models:
+            if self._queue.claimable(model):
+                self._doorbell.ring(model)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.announce(
+                    self._worker,
+                    self._describe(),
+                    ttl_seconds=ANNOUNCED_FOR * 1.5 * self._mean_seconds,
+                )
+                self._queue.reap(REAPED)
+                self.ring_where_claimable()
+                self._finalise()
+            except QueueError as exc:
+                logger.warning("queue does not answer", extra={"error": str(exc)})
+            except Exception:
+                logger.exception("heartbeat stumbled, it goes on")
+            self._stop.wait(self._mean_seconds * random.uniform(0.5, 1.5))

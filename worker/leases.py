@@ -1,0 +1,137 @@
+"""Keeps this worker's leases alive, phase by phase, and hears of cancelled sweeps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from threading import Event, Lock, Thread
+from typing import Literal
+
+from shared.errors import LeaseLost, QueueError
+from shared.queue import Claim, JobQueue
+
+Phase = Literal["queued", "gpu", "uploading"]
+
+CANCEL_POLL_SECONDS = 1.0
+"""How soon a cancelled sweep is noticed."""
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """One claim in hand.
+
+    Attributes:
+        claim: What was claimed.
+        phase: What is being done with it; bounds how long it can be renewed.
+        lost: The queue has given the jobs to others, or will; rendering on is a waste.
+        cancelled: Sweeps of the claim that nobody wants any more.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.phase: Phase = "queued"
+        self.lost = False
+        self.cancelled: frozenset[str] = frozenset()
+        self.renew_at = 0.0
+        self._users = 1
+        self._lock = Lock()
+
+    def share(self) -> None:
+        """One more part of the worker has jobs of this lease in hand."""
+        with self._lock:
+            self._users += 1
+
+    def let_go(self) -> bool:
+        """One part is through with it; returns whether it was the last."""
+        with self._lock:
+            self._users -= 1
+            return self._users == 0
+
+    def unwanted(self, sweep_ids: Iterable[str]) -> bool:
+        """Whether work on these sweeps of the claim would be for nothing."""
+        return self.lost or self.cancelled.issuperset(sweep_ids)
+
+
+class LeaseKeeper:
+    """A thread that renews every lease three times in its life."""
+
+    def __init__(self, queue: JobQueue, lease_seconds: float) -> None:
+        self._queue = queue
+        self.lease_seconds = lease_seconds
+        self._leases: dict[str, Lease] = {}
+        self._lock = Lock()
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin renewing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; leases run out by themselves."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def hold(self, claim: Claim) -> Lease:
+        """Renew this claim from now on."""
+        lease = Lease(claim)
+        lease.renew_at = time.monotonic() + self.lease_seconds / 3
+        with self._lock:
+            self._leases[claim.token] = lease
+        return lease
+
+    def let_go(self, lease: Lease) -> None:
+        """One part of the worker is through with it; after the last, what is left is released."""
+        if not lease.let_go():
+            return
+        with self._lock:
+            self._leases.pop(lease.claim.token, None)
+        if lease.lost:
+            return
+        try:
+            self._queue.release(lease.claim.token)
+        except QueueError as exc:
+            logger.info("lease not released, it runs out", extra={"error": str(exc)})
+
+    def held(self) -> list[Lease]:
+        """All leases in hand."""
+        with self._lock:
+            return list(self._leases.values())
+
+    def _run(self) -> None:
+        tick = min(CANCEL_POLL_SECONDS, self.lease_seconds / 6)
+        while not self._stop.wait(tick):
+            try:
+                self._renew_due()
+                self._poll_cancelled()
+            except QueueError as exc:
+                logger.warning("queue does not answer, leases not renewed", extra={"error": exc})
+            except Exception:
+                logger.exception("lease keeper stumbled, it goes on")
+
+    def _renew_due(self) -> None:
+        for lease in self.held():
+            if lease.lost or time.monotonic() < lease.renew_at:
+                continue
+            try:
+                self._queue.renew(
+                    lease.claim.token, lease_seconds=self.lease_seconds, phase=lease.phase
+                )
+            except LeaseLost:
+                lease.lost = True
+                logger.warning("lease lost", extra={"token": lease.claim.token})
+            else:
+                lease.renew_at = time.monotonic() + self.lease_seconds / 3
+
+    def _poll_cancelled(self) -> None:
+        leases = self.held()
+        wanted = {(share.sweep_id, share.epoch) for item in leases for share in item.claim.shares}
+        if not wanted:
+            return
+        live = self._queue.live(sorted(wanted))
+        for lease in leases:
+            lease.cancelled = frozenset(
+                share.sweep_id for share in lease.claim.shares if share.sweep_id not in live
+            )

@@ -1,0 +1,39 @@
+"""Log lines of a worker: a constant message and its fields, one line each, to stderr."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class FieldFormatter(logging.Formatter):
+    """``2026-01-02T03:04:05Z INFO worker.serving sweep ended sweep=shapes-0123``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with a traceback below it where there is one."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields = "".join(
+            f" {name}={_shown(value)}"
+            for name, value in sorted(vars(record).items())
+            if name not in _STANDARD and name != "data"
+        )
+        line = f"{at} {record.levelname} {record.name} {record.getMessage()}{fields}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure_logging(level: str) -> None:
+    """Send this process' log to stderr; libraries speak only of warnings."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(FieldFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("worker", "shared"):
+        logging.getLogger(name).setLevel(level)
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return repr(text) if any(char.isspace() or char == '"' for char in text) or not text else text

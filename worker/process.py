@@ -1,0 +1,279 @@
+"""One worker process, put together: a loaded model, its threads, and the Celery app."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from threading import Event, Lock, Timer
+
+import torch
+
+from shared.doorbell import Doorbell
+from shared.errors import InvalidSettings, ModelError
+from shared.job import Job
+from shared.lanes import model_key
+from shared.pin import Pin
+from shared.queue import JobQueue
+from shared.settings import VARIABLES, Settings
+from shared.storage import Storage
+from shared.worker_options import WorkerOptions, split_model
+from worker.app import make_worker_app, run_app
+from worker.claiming import Claimer
+from worker.demo_model import build_demo_model
+from worker.device import pick_device
+from worker.engine import StockEngine
+from worker.finalising import Finaliser
+from worker.heartbeat import Heartbeat
+from worker.leases import LeaseKeeper
+from worker.loading import LoadedModel, ModelSource, load_pipeline
+from worker.probing import measure_batch_size
+from worker.recording import Recorder
+from worker.serving import Server
+from worker.storing import Provenance, Storer
+from worker.sweeps import ClaimedSweeps
+from worker.watchdog import EXIT_CODE, Watchdog
+
+DEMO = "demo"
+"""The model name that stands for Seedbed's own small checkpoint."""
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+RING_SECONDS = 1.0
+"""Other workers are woken at most this often while one claims."""
+PACKAGES = ("seedbed", "torch", "diffusers", "transformers")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Serving:
+    """One loaded model and what serves it."""
+
+    model: str
+    loaded: LoadedModel
+    batch_size: int
+    server: Server
+    storer: Storer
+
+
+class WorkerProcess:
+    """Everything one worker holds; `run` blocks until it is asked to end."""
+
+    def __init__(self, settings: Settings, options: WorkerOptions) -> None:
+        """Connect to the pool and load the first model.
+
+        Raises:
+            InvalidSettings: A setting can't be right, or no pool is configured.
+            QueueUnavailable: Redis does not answer.
+            StorageError: Storage does not answer.
+            ModelError: The model can't be loaded.
+        """
+        if settings.redis_url is None:
+            raise InvalidSettings(
+                f"no pool: set {VARIABLES['redis_url']} to the pool's Redis, or run 'seedbed up'"
+            )
+        self._settings = settings
+        self._options = options
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._queue = JobQueue.connect(settings.redis_url, settings.pool)
+        self._last_words_queue = JobQueue.connect(settings.redis_url, settings.pool)
+        self._storage = Storage.connect(settings)
+        self._storage.check()
+        self._sources = {}
+        for text in options.models:
+            model, revision = split_model(text)
+            source = ModelSource(model=model, revision=revision, variant=options.variant)
+            self._sources[model_key(model, revision, options.variant)] = source
+        self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        self._draining = Event()
+        self._grace_over = Event()
+        self._sweeps = ClaimedSweeps(self._queue)
+        self._keeper = LeaseKeeper(self._queue, options.lease_seconds)
+        self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
+        broker = settings.broker_url or settings.redis_url
+        self._app = make_worker_app(broker, self.serve)
+        self._doorbell = Doorbell(self._app, settings.pool)
+        self._rung_at = 0.0
+        self._switch = Lock()
+        self._serving: _Serving | None = None
+        self._serving = self._load(next(iter(self._sources)))
+        self._heartbeat = Heartbeat(
+            queue=self._queue,
+            doorbell=self._doorbell,
+            models=tuple(self._sources),
+            worker=self.name,
+            describe=self.describe,
+            finalise=self._finaliser.run_pending,
+            mean_seconds=options.timer_seconds,
+        )
+
+    def run(self) -> int:
+        """Serve doorbells until SIGTERM or SIGINT; returns the exit code."""
+        self._keeper.start()
+        try:
+            return run_app(
+                self._app,
+                hostname=f"{self.name}@{socket.gethostname()}",
+                pool=self._settings.pool,
+                models=tuple(self._sources),
+                on_ready=self._heartbeat.start,
+                on_drain=self.drain,
+            )
+        finally:
+            self._heartbeat.stop()
+            if self._serving is not None:
+                self._serving.server.close()
+                self._serving.storer.close()
+            self._keeper.stop()
+
+    def drain(self) -> None:
+        """Start nothing new; what is on the GPU may finish within the grace period."""
+        if self._draining.is_set():
+            return
+        self._draining.set()
+        timer = Timer(self._options.grace_seconds, self._grace_over.set)
+        timer.daemon = True
+        timer.start()
+
+    def serve(self, model: str) -> int:
+        """The Celery task: render what is claimable; returns how many images were made."""
+        if model not in self._sources:
+            logger.error("doorbell for a model not served here", extra={"model": model})
+            return 0
+        try:
+            serving = self._switch_to(model)
+            rendered = serving.server.serve(self._options.budget_seconds)
+        except ModelError as exc:
+            # the process can't render any more: a fresh one can, and the leases run out
+            logger.error("worker ends", extra={"error": str(exc)})
+            logging.shutdown()
+            os._exit(EXIT_CODE)
+        if not self._draining.is_set():
+            self._finaliser.run_pending()
+            self._heartbeat.ring_where_claimable()
+        return rendered
+
+    def describe(self) -> dict[str, object]:
+        """What the pool's list of workers says of this one."""
+        serving = self._serving
+        return {
+            "name": self.name,
+            "models": [source.model for source in self._sources.values()],
+            "model_keys": list(self._sources),
+            "device": self._device_name(),
+            "draining": self._draining.is_set(),
+        } | (
+            {}
+            if serving is None
+            else {
+                "loaded": serving.loaded.source.model,
+                "pin": serving.loaded.pin,
+                "batch_size": serving.batch_size,
+                "schedulers": list(serving.loaded.schedulers),
+                "attention": serving.loaded.attention,
+            }
+        )
+
+    def _switch_to(self, model: str) -> _Serving:
+        with self._switch:
+            if self._serving is None or self._serving.model != model:
+                if self._serving is not None:
+                    self._serving.server.close()
+                    self._serving.storer.close()
+                    self._serving = None  # frees the weights before the next ones are loaded
+                self._serving = self._load(model)
+            return self._serving
+
+    def _load(self, model: str) -> _Serving:
+        started = time.perf_counter()
+        options = self._options
+        source = self._sources[model]
+        slicing = options.attention_slicing
+        loaded = load_pipeline(
+            _resolve(source),
+            device=pick_device(options.device),
+            dtype=None if options.dtype is None else DTYPES[options.dtype],
+            attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
+        )
+        engine = StockEngine(loaded)
+        batch_size = options.batch_size
+        if batch_size is None:
+            batch_size = measure_batch_size(engine, Job(model=source.model, prompt="a")).rows
+        logger.info(
+            "model loaded",
+            extra={
+                "model": source.model,
+                "seconds": round(time.perf_counter() - started, 2),
+                "device": str(loaded.device),
+                "dtype": str(loaded.dtype),
+                "batch_size": batch_size,
+                "attention": loaded.attention,
+            },
+        )
+        pin = Pin.from_text(loaded.pin)
+        storer = Storer(
+            queue=self._queue,
+            storage=self._storage,
+            pin=pin,
+            provenance=Provenance(
+                worker=self.name,
+                device=self._device_name(),
+                attention=loaded.attention,
+                software={name: version(name) for name in PACKAGES},
+            ),
+            give_up=self._grace_over,
+            keeper=self._keeper,
+            recorder=Recorder(self._storage, self._sweeps, model, pin),
+        )
+        claimer = Claimer(
+            queue=self._queue,
+            storage=self._storage,
+            keeper=self._keeper,
+            sweeps=self._sweeps,
+            model=model,
+            pin=loaded.pin,
+        )
+        server = Server(
+            queue=self._queue,
+            last_words_queue=self._last_words_queue,
+            engine=engine,
+            claimer=claimer,
+            storer=storer,
+            keeper=self._keeper,
+            watchdog=Watchdog(options.gpu_seconds),
+            draining=self._draining,
+            grace_over=self._grace_over,
+            worker=self.name,
+            model=model,
+            batch_size=batch_size,
+            on_claim=self._wake_others,
+        )
+        return _Serving(
+            model=model, loaded=loaded, batch_size=batch_size, server=server, storer=storer
+        )
+
+    def _wake_others(self) -> None:
+        """After a claim: ring for the next worker, if there is more."""
+        if time.monotonic() - self._rung_at > RING_SECONDS:
+            self._rung_at = time.monotonic()
+            self._heartbeat.ring_where_claimable()
+
+    def _device_name(self) -> str:
+        device = pick_device(self._options.device)
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return f"{device.type} ({platform.machine()})"
+
+
+def _resolve(source: ModelSource) -> ModelSource:
+    """The demo model's name becomes its folder, which is built if it is not there yet."""
+    if source.model != DEMO:
+        return source
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return ModelSource(
+        model=str(build_demo_model(cache / "seedbed" / f"demo-{version('seedbed')}"))
+    )

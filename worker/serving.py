@@ -1,0 +1,227 @@
+"""The serving loop: claim ahead, render, hand over to storage, until nothing is claimable."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+
+from shared.errors import (
+    Cancelled,
+    LeaseLost,
+    NonFiniteImage,
+    QueueError,
+    RenderError,
+    UnsupportedJob,
+)
+from shared.queue import JobQueue, JobRef
+from worker.claiming import ClaimedJob, Claimer, Prepared
+from worker.engine import Rendered, StockEngine
+from worker.leases import Lease, LeaseKeeper
+from worker.packer import pack
+from worker.storing import Finished, Storer
+from worker.watchdog import Watchdog
+
+RETRY_SECONDS = 1.0
+"""Between looks at a queue that does not answer."""
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """Serves one loaded model."""
+
+    def __init__(
+        self,
+        *,
+        queue: JobQueue,
+        last_words_queue: JobQueue,
+        engine: StockEngine,
+        claimer: Claimer,
+        storer: Storer,
+        keeper: LeaseKeeper,
+        watchdog: Watchdog,
+        draining: Event,
+        grace_over: Event,
+        worker: str,
+        model: str,
+        batch_size: int,
+        on_claim: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._last_words_queue = last_words_queue
+        self._engine = engine
+        self._claimer = claimer
+        self._storer = storer
+        self._keeper = keeper
+        self._watchdog = watchdog
+        self._draining = draining
+        self._grace_over = grace_over
+        self._worker = worker
+        self._model = model
+        self._batch_size = batch_size
+        self._on_claim = on_claim
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="claimer")
+
+    def serve(self, budget_seconds: float) -> int:
+        """Claim and render until nothing is claimable, a drain, or the end of the budget.
+
+        Returns:
+            How many images were rendered.
+        """
+        deadline = time.monotonic() + budget_seconds
+        rendered = 0
+        ahead = self._claim_ahead()
+        try:
+            while ahead is not None:
+                prepared = ahead.result()
+                ahead = None
+                if prepared is None:
+                    break
+                if self._draining.is_set():
+                    self._keeper.let_go(prepared.lease)
+                    break
+                if time.monotonic() < deadline:
+                    ahead = self._claim_ahead()
+                self._on_claim()
+                rendered += self._work(prepared)
+        finally:
+            if ahead is not None and (extra := ahead.result()) is not None:
+                self._keeper.let_go(extra.lease)
+            self._storer.flush()
+        return rendered
+
+    def close(self) -> None:
+        """End the claiming thread."""
+        self._ahead.shutdown()
+
+    def _claim_ahead(self) -> Future[Prepared | None]:
+        return self._ahead.submit(self._claim)
+
+    def _claim(self) -> Prepared | None:
+        self._storer.wait_for_room()  # storage that is down stops the claiming
+        while not self._draining.is_set():
+            try:
+                return self._claimer.claim(self._batch_size)
+            except QueueError as exc:
+                logger.warning("nothing claimed, trying again", extra={"error": str(exc)})
+                self._draining.wait(RETRY_SECONDS)
+        return None
+
+    def _work(self, prepared: Prepared) -> int:
+        """Render a claim; every job of it ends committed, failed or given back."""
+        lease = prepared.lease
+        rendered = 0
+        try:
+            self._storer.commit_stored(lease, prepared.stored)
+            batches = pack(
+                [item.job for item in prepared.todo],
+                traits=self._engine.traits,
+                max_rows=1 if lease.claim.solo else self._batch_size,
+            )
+            for number, rows in enumerate(batches):
+                items = [prepared.todo[row] for row in rows]
+                started = time.perf_counter()
+                outcomes = self._render(lease, items)
+                if outcomes is None:
+                    break
+                seconds = {"claim": prepared.seconds}
+                good = self._sort_out(lease, items, outcomes)
+                if good:
+                    seconds |= good[0][1].seconds
+                    self._record_rate(lease, (time.perf_counter() - started) / len(items), items)
+                    rendered += len(good)
+                    self._storer.store(
+                        Finished(
+                            lease=lease,
+                            number=number,
+                            jobs=[item for item, _ in good],
+                            images=[image for _, image in good],
+                            seconds=seconds,
+                        )
+                    )
+        finally:
+            self._keeper.let_go(lease)
+        return rendered
+
+    def _render(
+        self, lease: Lease, items: Sequence[ClaimedJob]
+    ) -> list[Rendered | RenderError] | None:
+        """Run one batch on the GPU, or None if the lease is over."""
+        refs = [item.ref for item in items]
+        sweeps = {ref.sweep_id for ref in refs}
+        if lease.unwanted(sweeps) or self._draining.is_set():
+            return None
+        try:
+            self._begin(lease, refs)
+        except LeaseLost:
+            lease.lost = True
+            return None
+        lease.phase = "gpu"
+
+        def last_words() -> None:
+            reason = f"exceeded {self._watchdog.seconds:g} s on the GPU"
+            for ref in refs:
+                self._last_words_queue.fail(
+                    lease.claim.token, ref, reason=reason, worker=self._worker, permanent=False
+                )
+
+        with self._watchdog.watch(last_words):
+            return self._engine.render(
+                [item.job for item in items],
+                cancelled=lambda: lease.unwanted(sweeps) or self._grace_over.is_set(),
+            )
+
+    def _begin(self, lease: Lease, refs: Sequence[JobRef]) -> None:
+        while True:
+            try:
+                self._queue.begin(lease.claim.token, refs, gpu_seconds=self._watchdog.seconds)
+            except LeaseLost:
+                raise
+            except QueueError as exc:
+                logger.warning("begin not recorded, trying again", extra={"error": str(exc)})
+                if self._draining.wait(RETRY_SECONDS):
+                    raise LeaseLost(lease.claim.token) from exc
+            else:
+                return
+
+    def _sort_out(
+        self,
+        lease: Lease,
+        items: Sequence[ClaimedJob],
+        outcomes: Sequence[Rendered | RenderError],
+    ) -> list[tuple[ClaimedJob, Rendered]]:
+        """Images to store; the errors are reported, each against its own job."""
+        good: list[tuple[ClaimedJob, Rendered]] = []
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, Rendered):
+                good.append((item, outcome))
+            elif not isinstance(outcome, Cancelled):
+                self._fail(lease, item, outcome)
+        return good
+
+    def _fail(self, lease: Lease, item: ClaimedJob, error: RenderError) -> None:
+        logger.warning(
+            "job failed",
+            extra={"sweep": item.ref.sweep_id, "index": item.index, "error": str(error)},
+        )
+        try:
+            self._queue.fail(
+                lease.claim.token,
+                item.ref,
+                reason=str(error) or type(error).__name__,
+                worker=self._worker,
+                permanent=isinstance(error, NonFiniteImage | UnsupportedJob),
+            )
+        except QueueError as exc:
+            # the lease runs out, the job was begun: it is charged an attempt all the same
+            logger.warning("failure not reported", extra={"error": str(exc)})
+
+    def _record_rate(self, lease: Lease, seconds: float, items: Sequence[ClaimedJob]) -> None:
+        claim = lease.claim
+        try:
+            self._queue.record_rate(self._model, claim.lane, claim.recipe, seconds, len(items))
+        except QueueError as exc:
+            logger.debug("rate not recorded", extra={"error": str(exc)})

@@ -1,0 +1,50 @@
+"""Ends the process when the GPU hangs: the lease runs out and another worker takes over."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread, Timer
+
+EXIT_CODE = 70
+"""EX_SOFTWARE: the process could not go on."""
+LAST_WORDS_SECONDS = 5.0
+"""How long the report to the queue may take before the process ends without it."""
+
+logger = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Times one batch on the GPU at a time."""
+
+    def __init__(self, seconds: float) -> None:
+        """Give every watched block ``seconds`` to finish."""
+        self.seconds = seconds
+
+    @contextmanager
+    def watch(self, last_words: Callable[[], None]) -> Iterator[None]:
+        """End the process if the block takes too long.
+
+        Args:
+            last_words: Called first, in a thread of its own and only for a few seconds: it
+                reports the jobs on a connection that the hung thread does not hold.
+        """
+        timer = Timer(self.seconds, self._bite, [last_words])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _bite(self, last_words: Callable[[], None]) -> None:
+        logger.error("batch exceeded its time on the GPU", extra={"seconds": self.seconds})
+        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+        report = Thread(target=last_words, name="last-words", daemon=True)
+        report.start()
+        report.join(LAST_WORDS_SECONDS)
+        os._exit(EXIT_CODE)
