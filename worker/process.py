@@ -171,6 +171,7 @@ class WorkerProcess:
             if serving is None
             else {
                 "loaded": serving.loaded.source.model,
+                "loaded_key": serving.model,
                 "pin": serving.loaded.pin,
                 "batch_size": serving.batch_size,
                 "schedulers": list(serving.loaded.schedulers),
