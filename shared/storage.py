@@ -87,9 +87,22 @@ class StoredObject:
 
 
 class Storage:
-    """The pool's bucket. One instance serves any number of threads."""
+    """The pool's bucket. One instance serves any number of threads.
 
-    def __init__(self, client: S3Client, *, bucket: str, prefix: str, endpoint: str) -> None:
+    Attributes:
+        has_credentials: Whether the settings or the AWS chain gave any.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        *,
+        bucket: str,
+        prefix: str,
+        endpoint: str,
+        has_credentials: bool,
+    ) -> None:
+        self.has_credentials = has_credentials
         self._client = client
         self._bucket = bucket
         self._root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
@@ -126,6 +139,7 @@ class Storage:
             )
             region = settings.s3_region or session.region_name or ("us-east-1" if url else None)
             client = session.client("s3", endpoint_url=url, region_name=region, config=config)
+            has_credentials = session.get_credentials() is not None
         except ProfileNotFound as exc:
             raise InvalidSettings(
                 "AWS_PROFILE names a profile that is in no AWS configuration file: "
@@ -143,6 +157,7 @@ class Storage:
             bucket=settings.bucket,
             prefix=settings.prefix,
             endpoint=_shown(url or client.meta.endpoint_url),
+            has_credentials=has_credentials,
         )
 
     def put(

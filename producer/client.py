@@ -1,0 +1,214 @@
+"""The Python API: everything the command line does, on one pool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from producer.references import pick_sweep
+from producer.submission import Submission, Submitter, models_of
+from shared.errors import InvalidSettings, WaitTimeout
+from shared.layout import Layout
+from shared.manifest import parse_manifest
+from shared.settings import Settings
+from shared.sweep import Sweep
+
+if TYPE_CHECKING:
+    from shared.doorbell import Doorbell
+    from shared.queue import JobQueue, SweepStatus
+    from shared.storage import Storage
+
+ENDED = ("done", "cancelled")
+"""States in which nothing more happens by itself."""
+WATCH_SECONDS = 0.5
+"""How often `Client.watch` asks the queue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFailure:
+    """A job that failed at least once.
+
+    Attributes:
+        index: The user's.
+        attempts: Tries charged to it.
+        reason: What the last one died of.
+        worker: Who tried.
+        at: When, seconds since 1970, UTC.
+        dead: No further tries until it is revived by `Client.retry`.
+    """
+
+    index: int
+    attempts: int
+    reason: str
+    worker: str
+    at: float
+    dead: bool
+
+
+class Client:
+    """One pool: its queue, its storage and its doorbells, each connected at first use.
+
+    Sweeps are named by id, by a unique beginning of the id, or by name.
+
+    Example:
+        client = Client(Settings.resolve({}, os.environ))
+        submission = client.submit(Sweep.define(model="demo", prompt="a red circle"))
+        client.wait(submission.sweep_id, timeout_seconds=600)
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is sent yet.
+
+        Raises:
+            InvalidSettings: No Redis is configured.
+        """
+        if settings.redis_url is None:
+            raise InvalidSettings(
+                "no pool: set SEEDBED_REDIS_URL or --redis-url, or start one here with 'seedbed up'"
+            )
+        self.settings = settings
+        self._redis_url = settings.redis_url
+
+    @cached_property
+    def queue(self) -> JobQueue:
+        """The pool's lanes in Redis."""
+        from shared.queue import JobQueue
+
+        return JobQueue.connect(self._redis_url, self.settings.pool)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The pool's bucket."""
+        from shared.storage import Storage
+
+        return Storage.connect(self.settings)
+
+    @cached_property
+    def doorbell(self) -> Doorbell:
+        """Wakes workers up."""
+        from shared.doorbell import Doorbell, make_app
+
+        return Doorbell(make_app(self.settings.broker_url or self._redis_url), self.settings.pool)
+
+    def submit(self, sweep: Sweep) -> Submission:
+        """Queue a sweep; submitting it again is harmless and mends what is missing.
+
+        Raises:
+            StorageError: Storage does not answer; nothing was queued.
+            QueueUnavailable: Redis does not answer.
+            InvalidSettings: One of them is not what the settings say.
+        """
+        submission = Submitter(self.queue, self.storage, self.settings.owner).submit(sweep)
+        if submission.state == "running":
+            self.ring(submission.models)
+        return submission
+
+    def ring(self, models: Sequence[str]) -> None:
+        """Tell these models' workers that there may be work; a lost ring costs seconds."""
+        for model in models:
+            self.doorbell.ring(model)
+
+    def find(self, reference: str) -> str:
+        """The id of the sweep that an id, a unique beginning of one, or a name means.
+
+        Raises:
+            UnknownSweep: There is none.
+            InvalidInput: There are several.
+        """
+        return pick_sweep(reference, [status.id for status in self.queue.sweeps()])
+
+    def layout(self, reference: str) -> Layout:
+        """The sweep's manifest and blocks: the way from an index to its job."""
+        return Layout(parse_manifest(self.queue.manifest(self.find(reference))))
+
+    def status(self, reference: str) -> SweepStatus:
+        """Counts and state of one sweep."""
+        return self.queue.status(self.find(reference))
+
+    def sweeps(self) -> list[SweepStatus]:
+        """All sweeps of the pool, newest first."""
+        return self.queue.sweeps()
+
+    def failures(self, reference: str, *, limit: int = 100) -> list[JobFailure]:
+        """Jobs that failed, dead or still being tried."""
+        sweep_id = self.find(reference)
+        layout = self.layout(sweep_id)
+        return [
+            JobFailure(
+                index=layout.index_of(failure.position),
+                attempts=failure.attempts,
+                reason=failure.reason,
+                worker=failure.worker,
+                at=failure.at,
+                dead=failure.dead,
+            )
+            for failure in self.queue.failures(sweep_id, limit)
+        ]
+
+    def workers(self) -> list[dict[str, object]]:
+        """What the pool's live workers say of themselves."""
+        return self.queue.workers()
+
+    def pause(self, reference: str) -> None:
+        """Hand out no more jobs of it; what is being rendered is finished."""
+        self.queue.pause(self.find(reference))
+
+    def resume(self, reference: str) -> None:
+        """End a pause."""
+        sweep_id = self.find(reference)
+        self.queue.resume(sweep_id)
+        self.ring(models_of(self.layout(sweep_id)))
+
+    def cancel(self, reference: str) -> None:
+        """Render no more of it; stored images stay, and submitting it again goes on."""
+        self.queue.cancel(self.find(reference))
+
+    def delete(self, reference: str) -> None:
+        """Forget it in the queue; stored images stay."""
+        self.queue.delete(self.find(reference))
+
+    def retry(self, reference: str, *, indices: Sequence[int] | None = None) -> int:
+        """Revive dead jobs, all or those at ``indices``; returns how many there were.
+
+        Raises:
+            InvalidInput: An index is outside the sweep.
+        """
+        sweep_id = self.find(reference)
+        layout = self.layout(sweep_id)
+        positions = None if indices is None else [layout.position_of(index) for index in indices]
+        revived = self.queue.retry(sweep_id, positions)
+        if revived:
+            self.ring(models_of(layout))
+        return revived
+
+    def watch(
+        self, reference: str, *, interval_seconds: float = WATCH_SECONDS
+    ) -> Iterator[SweepStatus]:
+        """The sweep's status again and again, until it is done or cancelled."""
+        sweep_id = self.find(reference)
+        while True:
+            status = self.queue.status(sweep_id)
+            yield status
+            if status.state in ENDED:
+                return
+            time.sleep(interval_seconds)
+
+    def wait(self, reference: str, *, timeout_seconds: float) -> SweepStatus:
+        """Wait until the sweep is done or cancelled.
+
+        Raises:
+            WaitTimeout: It isn't yet; the work goes on.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        for status in self.watch(reference):
+            if status.state in ENDED:
+                return status
+            if time.monotonic() >= deadline:
+                break
+        raise WaitTimeout(
+            f"sweep {status.id} is {status.state} with {status.done:,} of {status.total:,} images "
+            f"after {timeout_seconds:g} s; it goes on"
+        )

@@ -1,0 +1,202 @@
+"""Submitting one sweep: manifest to storage, record to the queue, and what storage has already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from producer.done import done_positions
+from producer.results import SweepResults
+from producer.stored import stored_sizes
+from shared.errors import InvalidManifest, UnknownSweep
+from shared.records import manifest_key
+
+if TYPE_CHECKING:
+    from shared.layout import Layout
+    from shared.queue import JobQueue, SweepRecord
+    from shared.storage import Storage
+    from shared.sweep import Sweep
+
+PREFILL_LIMIT = 20_000
+"""Jobs looked up at submit; in larger sweeps the workers find stored images as they come."""
+CHECK_LIMIT = 1_000_000
+"""Jobs of a finished sweep that are looked up: about 40 s of digests and 200 MB of keys."""
+COMMIT_POSITIONS = 1_000
+"""Positions committed by one script call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What a submit came to.
+
+    Attributes:
+        sweep_id: The sweep's id.
+        outcome: ``created``; ``unchanged``, it was under way already; ``restarted``, it had been
+            cancelled; ``done``, everything is stored; ``repaired``, it was done but images
+            were missing.
+        state: The queue's state after it.
+        total: Jobs of the sweep.
+        reused: Images found in storage and counted as done at once.
+        missing: Images that were gone from storage and will be rendered again.
+        models: Keys of the models that its jobs need.
+    """
+
+    sweep_id: str
+    outcome: Literal["created", "unchanged", "restarted", "done", "repaired"]
+    state: str
+    total: int
+    reused: int
+    missing: int
+    models: tuple[str, ...]
+
+
+class Submitter:
+    """Submits the sweeps of one owner to one pool."""
+
+    def __init__(self, queue: JobQueue, storage: Storage, owner: str) -> None:
+        self._queue = queue
+        self._storage = storage
+        self._owner = owner
+
+    def submit(self, sweep: Sweep) -> Submission:
+        """Store the manifest, then queue the jobs, then count what storage already holds.
+
+        Raises:
+            InvalidSettings: Storage or queue are not what the settings say.
+            StorageError: Storage does not answer; nothing was queued.
+            QueueUnavailable: Redis does not answer.
+        """
+        has_storage = self._storage.has_credentials
+        if has_storage:
+            self._store_manifest(sweep)
+        submitted = self._queue.submit(make_record(sweep, self._owner))
+        reused = missing = 0
+        if has_storage and submitted.outcome == "done":
+            missing = self._repair(sweep)
+        elif has_storage and submitted.outcome in ("created", "restarted"):
+            reused = self._prefill(sweep, submitted.epoch)
+        return Submission(
+            sweep_id=sweep.id,
+            outcome="repaired" if missing else submitted.outcome,
+            state=self._queue.status(sweep.id).state,
+            total=sweep.manifest.total,
+            reused=reused,
+            missing=missing,
+            models=models_of(sweep.layout),
+        )
+
+    def _store_manifest(self, sweep: Sweep) -> None:
+        """Put the manifest beside the images, but not over that of another sweep."""
+        text = sweep.manifest.text
+        try:
+            known = self._queue.manifest(sweep.id)  # Redis answers, before anything is written
+        except UnknownSweep:
+            known = text
+        if known == text:
+            self._storage.check()
+            key = manifest_key(sweep.id)
+            self._storage.put(key, text.encode(), content_type="application/json")
+
+    def _repair(self, sweep: Sweep) -> int:
+        """Reopen a finished sweep where images are gone; returns how many are."""
+        if sweep.manifest.total > CHECK_LIMIT:
+            return 0
+        results = SweepResults.open(self._queue, self._storage, sweep.id)
+        done = [
+            position
+            for position in done_positions(self._queue, sweep.id, sweep.manifest.total)
+            if sweep.layout.block_of(position).model in results.pins
+        ]
+        stored = stored_sizes(results, done)
+        missing = [position for position in done if position not in stored]
+        if missing:
+            self._queue.repair(sweep.id, missing=missing)
+        return len(missing)
+
+    def _prefill(self, sweep: Sweep, epoch: int) -> int:
+        """Count what is stored as done; returns how many images are."""
+        if sweep.manifest.total > PREFILL_LIMIT or not sweep.manifest.reuse:
+            return 0
+        try:
+            results = SweepResults.open(self._queue, self._storage, sweep.id)
+        except InvalidManifest:
+            return 0  # its pin was stored by another version: the images are not this one's
+        sizes = stored_sizes(results, range(sweep.manifest.total))
+        usable = {
+            position: size
+            for model, held in _by_model(sweep.layout, sizes).items()
+            if self._may_reuse(model, held, results)
+            for position, size in held.items()
+        }
+        self._commit(sweep.id, epoch, usable)
+        return len(usable)
+
+    def _may_reuse(self, model: str, held: Mapping[int, int], results: SweepResults) -> bool:
+        """Whether images of the stored pin can't be mixed with those of other weights.
+
+        The queue has no pin for a sweep that was just submitted: the next worker sets it, maybe
+        one with newer weights. So either a live worker has these weights loaded, or there is
+        nobody to ask and nothing left to render.
+        """
+        loaded = {
+            str(worker.get("pin"))
+            for worker in self._queue.workers()
+            if worker.get("loaded_key") == model
+        }
+        if loaded:
+            return loaded == {results.pins[model].to_text()}
+        jobs = sum(block.size for block in results.layout.blocks if block.model == model)
+        return len(held) == jobs
+
+    def _commit(self, sweep_id: str, epoch: int, sizes: Mapping[int, int]) -> None:
+        from shared.queue import CommitGroup
+
+        positions = sorted(sizes)
+        for start in range(0, len(positions), COMMIT_POSITIONS):
+            part = tuple(positions[start : start + COMMIT_POSITIONS])
+            group = CommitGroup(
+                sweep_id=sweep_id,
+                epoch=epoch,
+                positions=part,
+                bytes=tuple(sizes[position] for position in part),
+                reused=True,
+            )
+            self._queue.commit(None, [group])
+
+
+def make_record(sweep: Sweep, owner: str) -> SweepRecord:
+    """What the queue is told of a sweep."""
+    from shared.queue import BlockSpec, SweepRecord
+
+    return SweepRecord(
+        id=sweep.id,
+        digest=sweep.manifest.digest,
+        manifest=sweep.manifest.text,
+        blocks=tuple(
+            BlockSpec(
+                model=block.model,
+                lane=block.lane,
+                recipe=block.recipe,
+                size=block.size,
+                cost=block.cost,
+            )
+            for block in sweep.layout.blocks
+        ),
+        owner=owner,
+        priority=sweep.priority,
+        weight=sweep.weight,
+    )
+
+
+def models_of(layout: Layout) -> tuple[str, ...]:
+    """Keys of the models that a sweep's jobs need, in the order of its blocks."""
+    return tuple(dict.fromkeys(block.model for block in layout.blocks))
+
+
+def _by_model(layout: Layout, sizes: Mapping[int, int]) -> dict[str, dict[int, int]]:
+    """Position to bytes, apart by model key."""
+    parts: dict[str, dict[int, int]] = {}
+    for position, size in sizes.items():
+        parts.setdefault(layout.block_of(position).model, {})[position] = size
+    return parts
