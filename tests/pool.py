@@ -1,0 +1,207 @@
+"""A whole pool of real processes for acceptance tests: Redis, S3, workers; and an auditor."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from producer import Client, Sweep
+from shared.addressing import address
+from shared.layout import Layout
+from shared.manifest import parse_manifest
+from shared.pin import Pin
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.worker_options import VARIABLE, WorkerOptions
+from tests.redis_server import redis_server
+from tests.s3_server import rclone_server
+from worker.demo_model import build_demo_model
+
+START_SECONDS = 90.0
+"""Importing torch and diffusers on two busy cores takes most of it."""
+
+
+def eventually(condition: Callable[[], object], *, seconds: float, what: str) -> None:
+    """Wait until ``condition()`` is true; fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+@dataclass
+class WorkerHandle:
+    """One worker process of the pool."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has loaded its model."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.text}")
+        return "model loaded" in self.text
+
+    @property
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM: a drain; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@dataclass
+class Pool:
+    """Real services and workers, gone when the test ends."""
+
+    folder: Path
+    settings: Settings
+    model: str
+    redis: object
+    workers: list[WorkerHandle] = field(default_factory=list)
+
+    @property
+    def client(self) -> Client:
+        """A producer of this pool."""
+        return Client(self.settings)
+
+    @property
+    def storage(self) -> Storage:
+        """The bucket."""
+        return Storage.connect(self.settings)
+
+    def start_worker(self, **options: object) -> WorkerHandle:
+        """Start one more worker; it is ready some seconds later."""
+        values = {
+            "models": (self.model,),
+            "batch_size": 4,
+            "device": "cpu",
+            "lease_seconds": 3.0,
+            "timer_seconds": 1.0,
+            "grace_seconds": 10.0,
+        } | options
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        environ = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            **self.settings.to_environ(),
+            VARIABLE: WorkerOptions(**values).to_json(),
+            "OMP_NUM_THREADS": "1",
+        }
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "worker"],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        handle = WorkerHandle(process, log)
+        self.workers.append(handle)
+        return handle
+
+    def start_workers(self, count: int, **options: object) -> list[WorkerHandle]:
+        """Start several and wait until all have loaded the model."""
+        handles = [self.start_worker(**options) for _ in range(count)]
+        for handle in handles:
+            eventually(lambda handle=handle: handle.ready, seconds=START_SECONDS, what="ready")
+        return handles
+
+    def sweep(self, **fields: object) -> Sweep:
+        """A sweep of the pool's model that takes a few seconds for a hundred images."""
+        values = {
+            "name": "acceptance",
+            "model": self.model,
+            "prompt": ["a red circle", "a blue star"],
+            "guidance_scale": [1, 4],
+            "seed": range(16),
+            "num_inference_steps": 8,
+            "scheduler": "DDIMScheduler",
+        } | fields
+        return Sweep.from_mapping(values)
+
+    def wait_done(self, sweep: Sweep, count: int, *, seconds: float = 120.0) -> None:
+        """Wait until at least ``count`` images are committed."""
+        client = self.client
+        eventually(
+            lambda: client.status(sweep.id).done >= count,
+            seconds=seconds,
+            what=f"{count} images of {sweep.id} done",
+        )
+
+    def wait_ended(self, sweep: Sweep, *, seconds: float = 180.0) -> None:
+        """Wait until the sweep is done."""
+        self.client.wait(sweep.id, timeout_seconds=seconds)
+
+    def receipts(self, sweep: Sweep) -> list[dict[str, object]]:
+        """Every receipt of the sweep."""
+        storage = self.storage
+        return [
+            json.loads(line)
+            for found in storage.list(f"sweeps/{sweep.id}/receipts/")
+            for line in storage.get(found.key).decode().splitlines()
+        ]
+
+    def renders(self, sweep: Sweep) -> Counter[str]:
+        """How often each digest was rendered and recorded."""
+        return Counter(
+            str(receipt["digest"]) for receipt in self.receipts(sweep) if not receipt["reused"]
+        )
+
+    def audit(self, sweep: Sweep) -> None:
+        """Compare the bucket with what the sweep's own text says, asking the queue nothing.
+
+        Fails on an image that is missing, a stranger, broken, or not what its key says.
+        """
+        storage = self.storage
+        layout = Layout(parse_manifest(storage.get(f"sweeps/{sweep.id}/manifest.json").decode()))
+        (pin_object,) = storage.list(f"sweeps/{sweep.id}/pins/")
+        pin = Pin.from_text(storage.get(pin_object.key).decode())
+        expected = {
+            address(layout.job(index), pin, layout.manifest.output).key
+            for index in range(layout.total)
+        }
+        stored = {found.key for found in storage.list("images/")}
+        assert expected - stored == set(), "images are missing"
+        assert stored - expected == set(), "images nobody asked for"
+        for key in expected:
+            with Image.open(io.BytesIO(storage.get(key))) as image:
+                image.load()
+                assert json.loads(image.text["seedbed"])["digest"] in key
+
+
+@contextmanager
+def running_pool(folder: Path) -> Iterator[Pool]:
+    """Redis, S3 and the demo model; workers are started by the test."""
+    model = build_demo_model(folder / "demo-model")
+    with redis_server() as redis, rclone_server() as s3:
+        settings = s3.settings(redis_url=redis.url, pool="acceptance", owner="tester")
+        pool = Pool(folder=folder, settings=settings, model=str(model), redis=redis)
+        try:
+            yield pool
+        finally:
+            for worker in pool.workers:
+                if worker.process.poll() is None:
+                    worker.kill()
