@@ -1,0 +1,137 @@
+-- Leases: a client's random token, the jobs it holds, and until when.
+--
+-- What a token holds is what the sweep's "leased" hash says it holds: positions that were
+-- committed by another, or whose sweep was deleted, are no longer the lease's.
+
+-- How long a token that is over is remembered. It outlives every retry of a client's connection.
+local TOMBSTONE_MS = 600000
+
+-- No lease is longer; a deadline further away means that the clock was set back.
+local MAX_LEASE_US = 3600000000
+
+-- How long renewals may go on in a phase; on the GPU, `begin` says how long.
+local PHASE_US = {queued = 600000000, uploading = 3600000000}
+
+local function ended(token)
+  return redis.call('EXISTS', key('gone', token)) == 1
+end
+
+-- Whether a lease is there and its time is not over.
+local function live_lease(token, now)
+  local deadline = tonumber(redis.call('ZSCORE', key('leases'), token))
+  return deadline and deadline > now and deadline <= now + MAX_LEASE_US
+end
+
+local function end_lease(token)
+  redis.call('DEL', key('lease', token))
+  redis.call('ZREM', key('leases'), token)
+  redis.call('SET', key('gone', token), '', 'PX', TOMBSTONE_MS)
+end
+
+-- Those of the positions that the token still holds.
+local function still_held(id, token, positions)
+  local held = {}
+  local holders = redis.call('HMGET', key('leased', id), unpack(positions))
+  for i, position in ipairs(positions) do
+    if holders[i] == token then
+      held[#held + 1] = position
+    end
+  end
+  return held
+end
+
+-- Take positions out of a lease; a lease that holds nothing more is over.
+local function drop(id, token, positions)
+  local dropped = redis.call('HDEL', key('leased', id), unpack(positions))
+  if redis.call('HINCRBY', key('lease', token), 'held', -dropped) <= 0 then
+    end_lease(token)
+  end
+end
+
+local function begun_field(id, position)
+  return 'begun ' .. id .. ' ' .. position
+end
+
+-- Give the held positions of one share back to the queue. With a blame ({reason, worker, token}),
+-- those that had begun are charged an attempt; whatever is not charged is refunded.
+local function settle(token, share, positions, blamed, now)
+  local id, number = share[1], share[3]
+  local sweep = load_sweep(id)
+  local block = sweep and block_by_number(id, number)
+  if not block or #positions == 0 then
+    return 0
+  end
+  local begun = {}
+  if blamed and sweep.state ~= 'cancelled' then
+    local fields = {}
+    for i, position in ipairs(positions) do
+      fields[i] = begun_field(id, position)
+    end
+    begun = redis.call('HMGET', key('lease', token), unpack(fields))
+  end
+  drop(id, token, positions)
+  local back, uncharged, died = {}, 0, false
+  for i, position in ipairs(positions) do
+    if not begun[i] then
+      uncharged = uncharged + 1
+      back[#back + 1] = position
+    elseif blame(sweep, position, blamed, now) then
+      died = true
+    else
+      back[#back + 1] = position
+    end
+  end
+  if uncharged > 0 then
+    charge(sweep, block, -uncharged)
+  end
+  put_back(sweep, block, back)
+  if died then
+    complete(sweep)
+  end
+  return #positions
+end
+
+-- Put a finalise item back in its queue, unless the sweep was finished or reopened meanwhile.
+local function requeue_finalise(token, id, now)
+  local sweep = unless_malformed(load_sweep, id)
+  if sweep and sweep.state == 'finalising' and sweep.finaliser == token then
+    redis.call('HDEL', key('sweep', id), 'finaliser')
+    redis.call('ZADD', key('finalise'), now, id)
+  end
+end
+
+local function expire_lease(token, now)
+  local row = redis.call('HMGET', key('lease', token), 'kind', 'shares', 'sweep')
+  if row[1] == 'finalise' then
+    requeue_finalise(token, row[3], now)
+  elseif row[1] == 'jobs' then
+    local blamed = {
+      reason = 'the worker vanished while it was rendering this job', worker = '',
+      token = token, charged = true,
+    }
+    for _, share in ipairs(cmsgpack.unpack(row[2])) do
+      unless_malformed(function()
+        settle(token, share, still_held(share[1], token, share[4]), blamed, now)
+      end)
+    end
+  end
+  end_lease(token)
+end
+
+local function expired_leases(now, limit)
+  local tokens = redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, limit)
+  if #tokens == 0 then
+    tokens = redis.call('ZRANGEBYSCORE', key('leases'), now + MAX_LEASE_US + 1, '+inf',
+      'LIMIT', 0, limit)
+  end
+  return tokens
+end
+
+-- End up to `limit` leases whose time is over. Returns how many.
+local function reap(now, limit)
+  local tokens = expired_leases(now, limit)
+  for _, token in ipairs(tokens) do
+    expire_lease(token, now)
+  end
+  return #tokens
+end

@@ -1,0 +1,72 @@
+-- uses: keys turns blocks
+--
+-- Submit a sweep: O(blocks), whatever the number of jobs.
+--
+-- KEYS  1 seedbed:{POOL}
+-- ARGV  1 sweep id, 2 digest, 3 owner, 4 priority, 5 weight, 6 token of this call, 7 manifest,
+--       8... for each block: model, lane, recipe, size, cost
+-- Reply {outcome, state, epoch}: outcome is created, restarted (was cancelled), unchanged, done,
+--       conflict (same id, other digest) or malformed (what is under this id is not a sweep)
+--
+-- Touches
+--   sweep:ID (hash), manifest:ID (string), blocks:ID (zset), cursors:ID (hash), open:ID:MODEL
+--   (zset), lanes:ID (zset), sweeps (zset), epoch (string), and the trees: turn:*, fill:* (zset),
+--   roots (set), clock:* (hash); after a cancelled run every other key of the sweep (unlinked)
+
+local id, digest, owner, priority, weight, token, manifest =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local now = now_us()
+local outcome = 'created'
+
+if redis.call('EXISTS', key('sweep', id)) == 1 then
+  local known = redis.call('HMGET', key('sweep', id), 'digest', 'submit_token', 'submit_outcome')
+  local sweep = load_sweep(id)
+  if not sweep then
+    return {'malformed', '', ''}
+  elseif known[1] ~= digest then
+    return {'conflict', sweep.state, sweep.epoch}
+  elseif known[2] == token then
+    return {known[3], sweep.state, sweep.epoch}
+  elseif sweep.state == 'done' then
+    return {'done', sweep.state, sweep.epoch}
+  elseif sweep.state ~= 'cancelled' then
+    return {'unchanged', sweep.state, sweep.epoch}
+  end
+  wipe(id)
+  outcome = 'restarted'
+end
+
+local sweep = {
+  id = id, state = 'paused', epoch = mint_epoch(now), owner = owner, priority = priority,
+  models = '',
+}
+local blocks, models, seen, total = {}, {}, {}, 0
+for first = 8, #ARGV, 5 do
+  local model, lane, recipe, size, cost = unpack(ARGV, first, first + 4)
+  local number = #blocks
+  redis.call('ZADD', key('blocks', id), total,
+    table.concat({number, model, lane, recipe, size, cost}, ' '))
+  blocks[number + 1] = {
+    number = number, model = model, lane = lane, recipe = recipe,
+    size = tonumber(size), cost = tonumber(cost), offset = total,
+  }
+  total = total + tonumber(size)
+  if not seen[model] then
+    seen[model] = true
+    models[#models + 1] = model
+  end
+end
+sweep.models = table.concat(models, ' ')
+redis.call('SET', key('manifest', id), manifest)
+redis.call('HSET', key('sweep', id),
+  'state', 'running', 'epoch', sweep.epoch, 'digest', digest, 'owner', owner,
+  'priority', priority, 'weight', weight, 'total', total, 'done', 0, 'reused', 0, 'bytes', 0,
+  'models', sweep.models, 'submitted_at', now, 'finished_at', '',
+  'submit_token', token, 'submit_outcome', outcome)
+redis.call('ZADD', key('sweeps'), now, id)
+for _, block in ipairs(blocks) do
+  index_block(sweep, block)
+end
+sweep.state = 'running'
+enlist(sweep)
+return {outcome, sweep.state, sweep.epoch}

@@ -1,0 +1,546 @@
+"""The lanes in Redis: what workers claim, commit and give back, and what producers ask for.
+
+Every verb is one Lua script of ``shared/lua`` and atomic; docs/queue.md says what each does in
+each state of a sweep, and which invariants they keep together.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import redis
+
+from shared.errors import (
+    InvalidInput,
+    InvalidManifest,
+    LeaseLost,
+    QueueError,
+    UnknownSweep,
+)
+from shared.keys import Keys
+from shared.queue_records import (
+    BlockSpec,
+    Claim,
+    CommitGroup,
+    Committed,
+    Failure,
+    FinaliseItem,
+    JobRef,
+    Phase,
+    Rate,
+    Share,
+    State,
+    Submitted,
+    SweepRecord,
+    SweepStatus,
+)
+from shared.queue_status import (
+    join_mask,
+    malformed_sweep,
+    read_failure,
+    read_status,
+    segment_ranges,
+)
+from shared.redis_connection import connect, translated_errors
+from shared.scripts import run_script, run_scripts
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+__all__ = [
+    "BlockSpec",
+    "Claim",
+    "CommitGroup",
+    "Committed",
+    "Failure",
+    "FinaliseItem",
+    "JobQueue",
+    "JobRef",
+    "Phase",
+    "Rate",
+    "Share",
+    "State",
+    "Submitted",
+    "SweepConflict",
+    "SweepRecord",
+    "SweepStatus",
+]
+
+MAX_CLAIM_JOBS = 1024
+"""Bounds what one claim does in Redis."""
+
+MAX_LEASE_SECONDS = 3600.0
+MAX_REASON_CHARACTERS = 2000
+
+CHUNK_POSITIONS = 1000
+"""Positions one script call takes: about 5 ms of Redis' time."""
+
+CHUNKS_PER_TRIP = 16
+"""Script calls sent in one pipeline."""
+
+
+class SweepConflict(InvalidInput, QueueError):
+    """Another sweep has this id: the user changes the name."""
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(
+            f"another sweep is in this pool under the id {sweep_id!r}: "
+            "give yours another name, or delete that one"
+        )
+        self.sweep_id = sweep_id
+
+
+class JobQueue:
+    """The queue of one pool.
+
+    Every method raises QueueUnavailable when Redis does not serve, and InvalidSettings when what
+    answers can't be the pool's Redis.
+
+    Args:
+        client: With undecoded replies, as ``connect`` makes it.
+        pool: The pool's name.
+    """
+
+    def __init__(self, client: redis.Redis, pool: str) -> None:
+        self.client = client
+        self.keys = Keys(pool)
+
+    @classmethod
+    def connect(cls, url: str, pool: str) -> JobQueue:
+        """A queue over a connection with timeouts, keepalive, health checks and retries."""
+        return cls(connect(url), pool)
+
+    # What a producer does to sweeps
+
+    def submit(self, record: SweepRecord) -> Submitted:
+        """Enter a sweep; nothing changes for one that is under way or done.
+
+        Raises:
+            InvalidSweep: The record is out of bounds.
+            SweepConflict: Another sweep has this id.
+        """
+        record.check()
+        blocks = [
+            value
+            for block in record.blocks
+            for value in (block.model, block.lane, block.recipe, block.size, repr(block.cost))
+        ]
+        outcome, state, epoch = self._run(
+            "submit",
+            record.id,
+            record.digest,
+            record.owner,
+            record.priority,
+            repr(record.weight),
+            secrets.token_hex(16),
+            record.manifest,
+            *blocks,
+        )
+        if outcome == b"conflict":
+            raise SweepConflict(record.id)
+        if outcome == b"malformed":
+            raise malformed_sweep(record.id)
+        return Submitted(outcome=outcome.decode(), state=state.decode(), epoch=int(epoch))
+
+    def pause(self, sweep_id: str) -> State:
+        """Stop handing out its jobs. Returns its state now, as the next two do."""
+        return self._change("pause", sweep_id)
+
+    def resume(self, sweep_id: str) -> State:
+        """Hand out the jobs of a paused sweep again."""
+        return self._change("resume", sweep_id)
+
+    def cancel(self, sweep_id: str) -> State:
+        """Cancel what is not done; what is being rendered still counts if it is committed."""
+        return self._change("cancel", sweep_id)
+
+    def delete(self, sweep_id: str) -> None:
+        """Forget a sweep in Redis; its images stay in storage."""
+        if not self._run("delete", sweep_id, secrets.token_hex(16)):
+            raise UnknownSweep(sweep_id)
+
+    def retry(self, sweep_id: str, positions: Sequence[int] | None = None) -> int:
+        """Revive dead jobs, all of them by default. Returns how many."""
+        if positions is not None:
+            return sum(
+                self._known(sweep_id, self._run("retry", sweep_id, len(chunk), *chunk))
+                for chunk in _chunks(sorted(positions))
+            )
+        revived = 0
+        while count := self._known(sweep_id, self._run("retry", sweep_id, CHUNK_POSITIONS)):
+            revived += count
+        return revived
+
+    def repair(self, sweep_id: str, *, missing: Sequence[int]) -> int:
+        """Have done jobs of a finished sweep made again, because their objects are gone.
+
+        Returns:
+            How many were done and are pending again; 0 for a sweep that is not finished.
+        """
+        epoch = self.status(sweep_id).epoch
+        repaired = 0
+        for number, chunk in enumerate(_chunks(sorted(missing)), start=1):
+            count = self._known(sweep_id, self._run("repair", sweep_id, epoch, number, *chunk))
+            repaired += max(count, 0)
+        return repaired
+
+    # What a worker does with jobs
+
+    def claim(
+        self,
+        *,
+        token: str,
+        model: str,
+        pin: str,
+        max_jobs: int,
+        lease_seconds: float,
+        prefer: tuple[str, str] | None = None,
+    ) -> Claim | None:
+        """Take up to ``max_jobs`` jobs of one lane and recipe, or None when there are none.
+
+        Args:
+            token: Random, of this claim alone; asking again with it gives the same claim.
+            pin: What the worker has loaded; sweeps pinned to something else are not seen.
+            prefer: Lane and recipe the worker is on.
+
+        Raises:
+            LeaseLost: The lease of this token is over.
+        """
+        if not 1 <= max_jobs <= MAX_CLAIM_JOBS:
+            raise ValueError(f"max_jobs {max_jobs} is not within 1..{MAX_CLAIM_JOBS}")
+        lane, recipe = prefer or ("", "")
+        reply = self._run(
+            "claim", token, model, pin, max_jobs, _lease_us(lease_seconds), lane, recipe
+        )
+        if reply[0] == b"gone":
+            raise LeaseLost(token)
+        if reply[0] == b"none":
+            return None
+        _, lane_reply, recipe_reply, solo, shares = reply
+        return Claim(
+            token=token,
+            model=model,
+            lane=lane_reply.decode(),
+            recipe=recipe_reply.decode(),
+            solo=bool(solo),
+            shares=tuple(
+                Share(
+                    sweep_id=sweep_id.decode(),
+                    epoch=int(epoch),
+                    block=block,
+                    positions=tuple(positions),
+                )
+                for sweep_id, epoch, block, positions in shares
+            ),
+        )
+
+    def begin(self, token: str, refs: Sequence[JobRef], *, gpu_seconds: float) -> None:
+        """Say that jobs go to the GPU now, for ``gpu_seconds`` at most.
+
+        Raises:
+            LeaseLost: The lease is over: don't render.
+        """
+        flat = [value for ref in refs for value in (ref.sweep_id, ref.position)]
+        if self._run("begin", token, _microseconds(gpu_seconds), *flat)[0] == b"gone":
+            raise LeaseLost(token)
+
+    def renew(self, token: str, *, lease_seconds: float, phase: Phase) -> float:
+        """Keep a lease for as long as its phase may last. Returns the seconds it has left.
+
+        Raises:
+            LeaseLost: The lease, or the time its phase may take, is over.
+        """
+        reply = self._run("renew", token, _lease_us(lease_seconds), phase)
+        if reply[0] == b"gone":
+            raise LeaseLost(token)
+        return float(reply[1]) / 1e6
+
+    def commit(self, token: str | None, groups: Sequence[CommitGroup]) -> Committed:
+        """Record stored images, under a lease or without one.
+
+        Args:
+            token: The lease they were made under, for the log; the queue needs none.
+
+        Raises:
+            InvalidManifest: A position is outside its sweep.
+        """
+        calls: list[list[Any]] = []
+        for group in groups:
+            pairs = sorted(zip(group.positions, group.bytes, strict=True))
+            for chunk in _chunks(pairs):
+                positions, sizes = zip(*chunk, strict=True)
+                calls.append(
+                    [group.sweep_id, group.epoch, int(group.reused), len(chunk), *positions, *sizes]
+                )
+        newly_done = 0
+        finalising: list[str] = []
+        stale: list[str] = []
+        for first in range(0, len(calls), CHUNKS_PER_TRIP):
+            trip = calls[first : first + CHUNKS_PER_TRIP]
+            for call, reply in zip(trip, self._run_all("commit", trip), strict=True):
+                sweep_id = call[0]
+                if reply[0] == b"range":
+                    raise InvalidManifest(
+                        f"sweep {sweep_id!r} has no position {call[4]}..{call[3 + call[3]]}"
+                    )
+                if reply[0] == b"stale":
+                    stale.append(sweep_id)
+                    continue
+                newly_done += reply[1]
+                if reply[2]:
+                    finalising.append(sweep_id)
+        if stale:
+            logger.info("commit of another epoch", extra={"lease": token, "sweeps": stale})
+        return Committed(
+            newly_done=newly_done,
+            finalising=tuple(finalising),
+            stale=tuple(dict.fromkeys(stale)),
+        )
+
+    def release(self, token: str, refs: Sequence[JobRef] | None = None) -> int:
+        """Give back jobs of a lease, all by default, at no charge. Returns how many it held."""
+        if refs is not None and not refs:
+            return 0
+        flat = [value for ref in refs or () for value in (ref.sweep_id, ref.position)]
+        return int(self._run("release", token, *flat))
+
+    def fail(
+        self, token: str, ref: JobRef, *, reason: str, worker: str, permanent: bool = False
+    ) -> None:
+        """Report that a job failed by its own fault; ``permanent``: it need not be tried again.
+
+        Raises:
+            LeaseLost: The lease does not hold this job.
+        """
+        text = reason[:MAX_REASON_CHARACTERS].encode("utf-8", "replace")
+        reply = self._run("fail", token, ref.sweep_id, ref.position, text, worker, int(permanent))
+        if reply == b"gone":
+            raise LeaseLost(token)
+
+    def reap(self, limit: int = 16) -> int:
+        """End leases whose time is over. Returns how many."""
+        return int(self._run("reap", limit))
+
+    def finalise(self, *, token: str, lease_seconds: float) -> FinaliseItem | None:
+        """Lease a sweep that waits for its index to be written, or None.
+
+        ``renew`` (phase ``uploading``) and ``release`` work on its token as on a claim's.
+
+        Raises:
+            LeaseLost: The lease of this token is over.
+        """
+        reply = self._run("finalise", token, _lease_us(lease_seconds))
+        if reply[0] == b"gone":
+            raise LeaseLost(token)
+        if reply[0] == b"none":
+            return None
+        return FinaliseItem(sweep_id=reply[1].decode(), epoch=int(reply[2]))
+
+    def finish(self, token: str, sweep_id: str, epoch: int) -> None:
+        """End a sweep whose index is written.
+
+        Raises:
+            LeaseLost: The item is another's by now, or the sweep has work again.
+        """
+        if self._run("finish", token, sweep_id, epoch) == b"gone":
+            raise LeaseLost(token)
+
+    # What anybody may ask
+
+    def status(self, sweep_id: str) -> SweepStatus:
+        """Where a sweep's jobs are.
+
+        Raises:
+            UnknownSweep: There is none of this id.
+            QueueError: What is there is not a sweep.
+        """
+        status = self._statuses([sweep_id])[0]
+        if status is None:
+            raise UnknownSweep(sweep_id)
+        if isinstance(status, QueueError):
+            raise status
+        return status
+
+    def sweeps(self) -> list[SweepStatus]:
+        """All sweeps of the pool, newest first; malformed ones are logged and left out."""
+        with translated_errors():
+            names: Any = self.client.zrevrange(self.keys.sweeps, 0, -1)
+        ids = [name.decode() for name in names]
+        found = []
+        for first in range(0, len(ids), CHUNK_POSITIONS):
+            for status in self._statuses(ids[first : first + CHUNK_POSITIONS]):
+                if isinstance(status, QueueError):
+                    logger.warning("malformed sweep", extra={"error": str(status)})
+                elif status is not None:
+                    found.append(status)
+        return found
+
+    def manifest(self, sweep_id: str) -> str:
+        """The manifest as it was submitted."""
+        with translated_errors():
+            text: Any = self.client.get(self.keys.manifest(sweep_id))
+        if text is None:
+            raise UnknownSweep(sweep_id)
+        manifest: str = text.decode()
+        return manifest
+
+    def failures(self, sweep_id: str, limit: int = 100) -> list[Failure]:
+        """Up to ``limit`` jobs that failed and are not done since, by position."""
+        found: list[Failure] = []
+        with translated_errors():
+            for position, text in self.client.hscan_iter(self.keys.failures(sweep_id), count=1000):
+                found.append(read_failure(position, text))
+                if len(found) == limit:
+                    break
+        return sorted(found, key=lambda failure: failure.position)
+
+    def done_mask(self, sweep_id: str, start: int, count: int) -> bytes:
+        """Done bits of positions start..start+count-1, most significant bit first.
+
+        Args:
+            start: A multiple of 8.
+        """
+        if start % 8:
+            raise ValueError(f"start {start} is not a multiple of 8")
+        ranges = segment_ranges(start, count)
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for segment, first, last in ranges:
+                pipeline.getrange(self.keys.bits(sweep_id, segment), first, last)
+            stored = pipeline.execute()
+        wanted = [last - first + 1 for _, first, last in ranges]
+        return join_mask(list(zip(wanted, stored, strict=True)), count)
+
+    def live(self, refs: Iterable[tuple[str, int]]) -> set[str]:
+        """Those of the (sweep id, epoch) that still want their jobs."""
+        asked = list(refs)
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for sweep_id, _ in asked:
+                pipeline.hmget(self.keys.sweep(sweep_id), "state", "epoch")
+            rows = pipeline.execute()
+        return {
+            sweep_id
+            for (sweep_id, epoch), (state, now) in zip(asked, rows, strict=True)
+            if state in (b"running", b"paused") and int(now) == epoch
+        }
+
+    def claimable(self, model: str, *, pin: str = "") -> bool:
+        """Whether a claim for the model may find work: for any pin by default."""
+        return model.encode() in self._run("work", pin)
+
+    def models_with_work(self) -> list[str]:
+        """Models with claimable jobs, jobs under expired leases among them."""
+        return sorted({model.decode() for model in self._run("work", "")})
+
+    # What workers tell each other
+
+    def record_rate(
+        self, model: str, lane: str, recipe: str, seconds_per_job: float, batch: int
+    ) -> None:
+        """Publish what was measured for a lane and recipe."""
+        value = json.dumps({"seconds_per_job": seconds_per_job, "batch": batch})
+        with translated_errors():
+            self.client.hset(self.keys.rates, f"{model} {lane} {recipe}", value)
+
+    def rates(self) -> list[Rate]:
+        """All measurements of the pool, the last for each model, lane and recipe."""
+        with translated_errors():
+            rows: Any = self.client.hgetall(self.keys.rates)
+        found = []
+        for name, value in sorted(rows.items()):
+            model, lane, recipe = name.decode().split(" ")
+            found.append(Rate(model=model, lane=lane, recipe=recipe, **json.loads(value)))
+        return found
+
+    def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:
+        """Tell the pool about a worker; forgotten after ``ttl_seconds`` unless told again."""
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.set(
+                self.keys.worker(worker_id), json.dumps(info), px=max(1, int(ttl_seconds * 1000))
+            )
+            pipeline.sadd(self.keys.workers, worker_id)
+            pipeline.execute()
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the workers that are there have announced, each with its ``id``."""
+        with translated_errors():
+            names: Any = self.client.smembers(self.keys.workers)
+            ids = sorted(name.decode() for name in names)
+            if not ids:
+                return []
+            infos = self.client.mget([self.keys.worker(worker_id) for worker_id in ids])
+            left = [worker_id for worker_id, info in zip(ids, infos, strict=True) if info is None]
+            if left:
+                self.client.srem(self.keys.workers, *left)
+        return [
+            {**json.loads(info), "id": worker_id}
+            for worker_id, info in zip(ids, infos, strict=True)
+            if info is not None
+        ]
+
+    def _run(self, verb: str, *arguments: Any) -> Any:
+        with translated_errors():
+            return run_script(self.client, verb, self.keys.base, arguments)
+
+    def _run_all(self, verb: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        with translated_errors():
+            return run_scripts(self.client, verb, self.keys.base, calls)
+
+    def _change(self, verb: str, sweep_id: str) -> State:
+        state: State = self._run(verb, sweep_id).decode()
+        if not state:
+            raise UnknownSweep(sweep_id)
+        return state
+
+    def _known(self, sweep_id: str, reply: int) -> int:
+        if reply == -1:
+            raise UnknownSweep(sweep_id)
+        return reply
+
+    def _statuses(self, sweep_ids: Sequence[str]) -> list[SweepStatus | QueueError | None]:
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=True)
+            for sweep_id in sweep_ids:
+                pipeline.hgetall(self.keys.sweep(sweep_id))
+                pipeline.hlen(self.keys.leased(sweep_id))
+                pipeline.scard(self.keys.dead(sweep_id))
+                pipeline.zcard(self.keys.blocks(sweep_id))
+            replies = pipeline.execute(raise_on_error=False)
+        found: list[SweepStatus | QueueError | None] = []
+        for i, sweep_id in enumerate(sweep_ids):
+            row, leased, dead, blocks = replies[4 * i : 4 * i + 4]
+            if any(isinstance(reply, Exception) for reply in (row, leased, dead, blocks)):
+                found.append(malformed_sweep(sweep_id))
+            elif not row:
+                found.append(None)
+            else:
+                try:
+                    found.append(
+                        read_status(sweep_id, row, leased=leased, dead=dead, blocks=blocks)
+                    )
+                except QueueError as error:
+                    found.append(error)
+        return found
+
+
+def _microseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1e6))
+
+
+def _lease_us(seconds: float) -> int:
+    if not 0 < seconds <= MAX_LEASE_SECONDS:
+        raise ValueError(f"lease_seconds {seconds} is not within 0..{MAX_LEASE_SECONDS}")
+    return _microseconds(seconds)
+
+
+def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
+    return (
+        values[first : first + CHUNK_POSITIONS] for first in range(0, len(values), CHUNK_POSITIONS)
+    )
