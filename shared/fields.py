@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
+import reprlib
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from shared.errors import InvalidSweep
+from shared.numbers import finite_number, whole_number
 from shared.schedulers import SCHEDULERS
 
 Number = TypeVar("Number", int, float)
 Value = str | int | float | None
 """One value of one field."""
 
-INTEGER = re.compile(r"[-+]?[0-9]+")
-NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+DEVICES = ("cpu", "cuda")
+"""Where noise may be drawn."""
 MAX_TEXT_BYTES = 16_384
 """Bounds a prompt: 77 tokens are a few hundred bytes, T5's 512 tokens a few thousand."""
 SHOWN_CHARS = 60
 """How much of a bad value an error message repeats."""
+SHOWN_BITS = 160
+"""Integers beyond it are told by their size: CPython refuses to print the very long ones."""
 NEAR = 0.4
 """difflib's ratio from which a name is a likely slip: DDIM is 0.47 of DDIMScheduler."""
 SHOWN_NAMES = 30
@@ -175,7 +178,7 @@ REQUIRED = ("model", "prompt")
 
 def nearest(name: str, known: list[str]) -> str:
     """A hint with the nearest right name, or the list of them where it is short."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    close = difflib.get_close_matches(name[:SHOWN_CHARS], known, n=1, cutoff=NEAR)
     if close:
         return f"did you mean {close[0]!r}?"
     listed = ", ".join(known[:SHOWN_NAMES])
@@ -183,9 +186,24 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """The value as an error message repeats it: quoted, cut, one line."""
-    text = repr(value)
+    """The value as an error message repeats it: quoted, cut, one line, whatever it is."""
+    text = _BRIEF.repr(value).replace("\n", " ")
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+class _Brief(reprlib.Repr):
+    """A repr whose cost is bounded: of nested, endless and hostile values too."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return repr(x[:SHOWN_CHARS])
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() <= SHOWN_BITS:
+            return repr(x)
+        return f"a whole number of about {int(x.bit_length() * math.log10(2)) + 1} digits"
+
+
+_BRIEF = _Brief()
 
 
 def check_value(name: str, value: object) -> Value:
@@ -206,15 +224,14 @@ def check_value(name: str, value: object) -> Value:
         if field.nullable:
             return None
         raise InvalidSweep(f"{name} is null: give it {_wanted(field)}", field=name)
-    if isinstance(value, bool):
-        raise _bad(field, value)
-    if field.kind == "integer":
-        return _in_range(field, _integer(field, value))
-    if field.kind == "number":
-        return _in_range(field, _number(field, value))
+    if field.kind in ("integer", "number"):
+        number = whole_number(value) if field.kind == "integer" else finite_number(value)
+        if number is None:
+            raise _bad(field, value)
+        return _in_range(field, number)
+    if field.kind == "text" and finite_number(value) is not None:
+        value = str(value)
     if not isinstance(value, str):
-        if isinstance(value, int | float) and field.kind == "text":
-            return str(value)
         raise _bad(field, value)
     return _text(field, value)
 
@@ -245,51 +262,13 @@ def _text(field: Field, value: str) -> str:
             field=name,
             value=value,
         )
-    if field.kind == "device" and value not in ("cpu", "cuda"):
+    if field.kind == "device" and value not in DEVICES:
         raise InvalidSweep(
             f"{name} {shown(value)} is not known: write cpu or cuda", field=name, value=value
         )
     if field.decides == "lane" and not value.strip():
         raise InvalidSweep(f"{name} is empty: give it {_wanted(field)}", field=name, value=value)
     return value
-
-
-def _integer(field: Field, value: object) -> int:
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        text = value.strip()
-        if INTEGER.fullmatch(text):
-            return _long_integer(field, text)
-        if NUMBER.fullmatch(text) and float(text).is_integer():
-            return int(float(text))
-    raise _bad(field, value)
-
-
-def _long_integer(field: Field, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:  # beyond CPython's limit of 4300 digits
-        raise _bad(field, text) from None
-
-
-def _number(field: Field, value: object) -> float:
-    if isinstance(value, str):
-        text = value.strip()
-        if not NUMBER.fullmatch(text):
-            raise _bad(field, value)
-        value = float(text)
-    if not isinstance(value, int | float):
-        raise _bad(field, value)
-    try:
-        number = float(value)
-    except OverflowError:
-        raise _bad(field, value) from None
-    if not math.isfinite(number):
-        raise _bad(field, value)
-    return number + 0.0  # -0.0 and 0.0 are one value
 
 
 def _in_range(field: Field, value: Number) -> Number:

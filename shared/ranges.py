@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from decimal import Decimal
+from collections.abc import Sequence
+from fractions import Fraction
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, Value, check_value, shown
+from shared.fields import FIELDS, Field, Value, check_value, shown
+from shared.numbers import finite_number, whole_number
 
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?\s*")
 
+MAX_JOBS = 1_000_000_000
+"""Of one sweep: positions, counters and bitmap segments are sized for it."""
 MAX_VALUES = 1_000_000
 """Bounds a list of values in one manifest; whole-number ranges of seeds are never listed."""
 
@@ -23,7 +28,7 @@ def parse_range(name: str, text: str) -> range | tuple[Value, ...] | None:
         text: ``start..stop`` or ``start..stop..step``; numbers with a fraction need the step.
 
     Returns:
-        A lazy ``range`` for whole-number fields, a tuple for the others.
+        A lazy ``range`` for seeds, a tuple for the others.
 
     Raises:
         InvalidSweep: It is empty, endless, out of the field's bounds, or too long.
@@ -34,39 +39,88 @@ def parse_range(name: str, text: str) -> range | tuple[Value, ...] | None:
     match = _RANGE.fullmatch(text)
     if match is None:
         return None
-    start, stop = Decimal(match[1]), Decimal(match[2])
-    if match[3] is None and not (start == int(start) and stop == int(stop)):
-        raise InvalidSweep(
-            f"{name} {shown(text)} has fractions but no step: write {text.strip()}..0.5",
-            field=name,
-            value=text,
-        )
-    step = Decimal(match[3]) if match[3] is not None else Decimal(1)
+    start, stop, step = (_part(field, text, part or "1") for part in match.groups())
+    if match[3] is None and not start.denominator == stop.denominator == 1:
+        raise _bad(name, text, f"has fractions but no step: write {text.strip()}..0.5")
     if step <= 0 or stop < start:
-        raise InvalidSweep(
-            f"{name} {shown(text)} is an empty range: write the smaller end first "
-            f"and a step above 0",
-            field=name,
-            value=text,
-        )
+        raise _bad(name, text, "is an empty range: write the smaller end first and a step above 0")
+    for end in (start, stop):
+        if not (field.minimum or 0) <= end <= (field.maximum or 0):
+            check_value(name, match[1] if end is start else match[2])  # says what is allowed
     count = int((stop - start) / step) + 1
-    last = start + (count - 1) * step
-    if field.kind == "integer":
-        for part in (start, step):
-            if part != int(part):
-                raise InvalidSweep(
-                    f"{name} {shown(text)} has a fraction: {name} takes whole numbers",
-                    field=name,
-                    value=text,
-                )
-        check_value(name, int(start))
-        check_value(name, int(last))
-        if field.decides == "row":
-            return range(int(start), int(last) + 1, int(step))
+    if field.decides == "row" and field.kind == "integer":
+        values = range(int(start), int(start + (count - 1) * step) + 1, int(step))
+        return checked_range(name, values)
     if count > MAX_VALUES:
+        raise _bad(name, text, f"has {count:,} values: at most {MAX_VALUES:,} can be listed")
+    if field.multiple_of > 1 and step % field.multiple_of:
+        remedy = f"{match[1]}..{match[2]}..{field.multiple_of}"
+        why = f"steps by {step}, which is no multiple of {field.multiple_of}: write {remedy}"
+        raise _bad(name, text, why)
+    # A Fraction becomes the float nearest to it: 0..1..0.1 holds 0.3, not 0.30000000000000004
+    numbers = (start + step * number for number in range(count))
+    if field.kind == "integer":
+        return tuple(check_value(name, int(number)) for number in numbers)
+    return tuple(check_value(name, float(number)) for number in numbers)
+
+
+def checked_range(name: str, values: range) -> range | tuple[Value, ...]:
+    """The values of a Python ``range``, lazy where the field allows it.
+
+    Raises:
+        InvalidSweep: It is empty, out of the field's bounds, or too long.
+    """
+    field = FIELDS[name]
+    if field.kind not in ("integer", "number"):
+        raise InvalidSweep(f"{name} is a range of numbers: it takes texts", field=name)
+    if not values:
+        raise InvalidSweep(f"{name} is an empty range: give at least one value", field=name)
+    check_value(name, values[0])
+    check_value(name, values[-1])
+    count = (values[-1] - values[0]) // values.step + 1  # len() overflows beyond 2**63 - 1
+    lazy = values.step > 0 and field.kind == "integer" and field.decides == "row"
+    if count > (MAX_JOBS if lazy else MAX_VALUES):
+        most = f"a sweep has at most {MAX_JOBS:,} jobs" if lazy else f"at most {MAX_VALUES:,}"
         raise InvalidSweep(
-            f"{name} {shown(text)} has {count:,} values: at most {MAX_VALUES:,} can be listed",
-            field=name,
-            value=text,
+            f"{name} {shown(values)} has {count:,} values: {most}", field=name, value=values
         )
-    return tuple(check_value(name, str(start + step * number)) for number in range(count))
+    if lazy:
+        return range(values[0], values[-1] + 1, values.step)
+    return tuple(check_value(name, value) for value in values)
+
+
+def compact(name: str, values: Sequence[Value]) -> Sequence[Value]:
+    """Distinct values as their one canonical form: evenly rising seeds are a range.
+
+    So ``[0, 1, 2]``, ``0..2`` and ``range(3)`` are one sweep with one id.
+    """
+    field = FIELDS[name]
+    if isinstance(values, range) or len(values) < 2:
+        return values
+    if field.kind != "integer" or field.decides != "row":
+        return values
+    first, second, last = values[0], values[1], values[-1]
+    if not (isinstance(first, int) and isinstance(second, int) and isinstance(last, int)):
+        return values
+    step = second - first
+    if step < 1 or last - first != step * (len(values) - 1):
+        return values
+    even = range(first, last + 1, step)
+    return even if all(map(operator.eq, values, even)) else values
+
+
+def _part(field: Field, text: str, part: str) -> Fraction:
+    """One of a range's numbers, exactly as written."""
+    if field.kind == "integer":
+        whole = whole_number(part)
+        if whole is None:
+            raise _bad(field.name, text, f"has {part}: {field.name} takes whole numbers")
+        return Fraction(whole)
+    number = finite_number(part)
+    if number is None:
+        raise _bad(field.name, text, f"has {part}, which is too large")
+    return Fraction(repr(number))
+
+
+def _bad(name: str, text: str, why: str) -> InvalidSweep:
+    return InvalidSweep(f"{name} {shown(text)} {why}", field=name, value=text)

@@ -17,12 +17,14 @@ from shared.manifest import (
     check_name,
     check_totals,
 )
+from shared.numbers import finite_number, whole_number
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
-from shared.ranges import MAX_VALUES, parse_range
+from shared.ranges import MAX_VALUES, checked_range, compact, parse_range
 
 DIRECTIVES = ("name", "output", "reuse", "num_images_per_prompt", "priority", "weight")
 """What a sweep file may say besides fields of a job."""
 MAX_PRIORITY = 100
+MIN_WEIGHT = 0.001
 MAX_WEIGHT = 1000.0
 
 
@@ -117,7 +119,7 @@ class Sweep:
 def _column(name: str, value: object, notes: list[str]) -> Sequence[Value]:
     """The distinct values of one field; one value is a fixed field."""
     if isinstance(value, range):
-        return _checked_range(name, value)
+        return checked_range(name, value)
     if isinstance(value, Mapping):
         raise InvalidSweep(
             f"{name} {shown(dict(value))} is a mapping: give a value, a list or a range",
@@ -130,6 +132,7 @@ def _column(name: str, value: object, notes: list[str]) -> Sequence[Value]:
             f"{name} is an empty list: give at least one value", field=name, value=value
         )
     parts: list[Sequence[Value]] = []
+    count = 0
     for item in items:
         if isinstance(item, list | tuple | Mapping):
             raise InvalidSweep(
@@ -137,31 +140,16 @@ def _column(name: str, value: object, notes: list[str]) -> Sequence[Value]:
             )
         spread = parse_range(name, item) if isinstance(item, str) else None
         parts.append((check_value(name, item),) if spread is None else spread)
-    if len(parts) == 1:
-        return parts[0] if isinstance(parts[0], range) else _distinct(name, parts[0], notes)
-    count = sum(len(part) for part in parts)
-    if count > MAX_VALUES:
-        raise InvalidSweep(
-            f"{name} lists {count:,} values: at most {MAX_VALUES:,}, or one range",
-            field=name,
-        )
+        count += len(parts[-1])
+        if count > MAX_VALUES and len(items) > 1:
+            raise InvalidSweep(
+                f"{name} lists over {MAX_VALUES:,} values: split it over several sweeps, "
+                f"or write seeds as one range",
+                field=name,
+            )
+    if len(parts) == 1 and isinstance(parts[0], range):
+        return parts[0]
     return _distinct(name, tuple(item for part in parts for item in part), notes)
-
-
-def _checked_range(name: str, values: range) -> Sequence[Value]:
-    if not values:
-        raise InvalidSweep(f"{name} is an empty range: give at least one value", field=name)
-    if FIELDS[name].kind == "text" or FIELDS[name].kind in ("scheduler", "device"):
-        raise InvalidSweep(f"{name} is a range of numbers: it takes texts", field=name)
-    check_value(name, values[0])
-    check_value(name, values[-1])
-    if values.step > 0 and FIELDS[name].kind == "integer" and FIELDS[name].decides == "row":
-        return range(values[0], values[-1] + 1, values.step)
-    if len(values) > MAX_VALUES:
-        raise InvalidSweep(
-            f"{name} has {len(values):,} values: at most {MAX_VALUES:,} can be listed", field=name
-        )
-    return tuple(check_value(name, value) for value in values)
 
 
 def _distinct(name: str, values: Sequence[Value], notes: list[str]) -> Sequence[Value]:
@@ -170,7 +158,7 @@ def _distinct(name: str, values: Sequence[Value], notes: list[str]) -> Sequence[
     if dropped:
         noun = "value" if dropped == 1 else "values"
         notes.append(f"{name}: {dropped:,} repeated {noun} dropped, {len(kept):,} kept")
-    return kept
+    return compact(name, kept)
 
 
 def _consecutive(seeds: Sequence[Value], repeat: int, notes: list[str]) -> Sequence[Value]:
@@ -212,7 +200,7 @@ def _output(value: object) -> Output:
     for name in value:
         if name not in ("format", "key"):
             raise InvalidSweep(
-                f"output.{name} is not a field: {nearest(str(name), ['format', 'key'])}",
+                f"output {shown(name)} is not a field: {nearest(str(name), ['format', 'key'])}",
                 field=f"output.{name}",
                 value=value[name],
             )
@@ -232,8 +220,8 @@ def _output(value: object) -> Output:
 def _boolean(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
-    if value in ("true", "false"):
-        return value == "true"
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
     raise InvalidSweep(f"{name} {shown(value)} is not true or false", field=name, value=value)
 
 
@@ -241,11 +229,8 @@ def _directive_integer(
     values: Mapping[str, object], name: str, minimum: int, maximum: int, *, default: int
 ) -> int:
     value = values.get(name, default)
-    try:
-        number = int(str(value).strip())
-    except ValueError:
-        number = None
-    if number is None or isinstance(value, bool) or not minimum <= number <= maximum:
+    number = whole_number(value)
+    if number is None or not minimum <= number <= maximum:
         raise InvalidSweep(
             f"{name} {shown(value)} is not a whole number from {minimum:,} to {maximum:,}",
             field=name,
@@ -255,13 +240,10 @@ def _directive_integer(
 
 
 def _weight(value: object) -> float:
-    try:
-        weight = float(str(value))
-    except ValueError:
-        weight = -1.0
-    if not 0.001 <= weight <= MAX_WEIGHT:
+    weight = finite_number(value)
+    if weight is None or not MIN_WEIGHT <= weight <= MAX_WEIGHT:
         raise InvalidSweep(
-            f"weight {shown(value)} is not a number from 0.001 to {MAX_WEIGHT:g}",
+            f"weight {shown(value)} is not a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}",
             field="weight",
             value=value,
         )
