@@ -13,11 +13,9 @@ from shared.canonical import canonical_json, sha256_hex
 from shared.errors import InvalidManifest, InvalidSweep
 from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
-from shared.ranges import MAX_VALUES
+from shared.ranges import MAX_JOBS, MAX_VALUES, checked_range, compact
 
 SCHEMA_VERSION = 1
-MAX_JOBS = 1_000_000_000
-"""Positions, counters and bitmap segments are sized for it."""
 MAX_MANIFEST_BYTES = 16 * 2**20
 """Bounds what one worker parses to serve one sweep."""
 FORMATS = ("png",)
@@ -159,13 +157,18 @@ def check_totals(manifest: Manifest) -> None:
 def parse_manifest(text: str) -> Manifest:
     """Read a manifest from a stranger: everything is checked, nothing is trusted.
 
+    What is valid but not in canonical form (key order, ``5.0``, an axis of one value, evenly
+    rising seeds as a list) is taken as if it were, so its digest is that of the canonical form.
+
     Raises:
         InvalidManifest: One sentence with the path of the fault.
     """
     if len(text) > MAX_MANIFEST_BYTES:
-        raise InvalidManifest(f"manifest: {len(text):,} bytes, at most {MAX_MANIFEST_BYTES:,}")
+        raise InvalidManifest(
+            f"manifest: {len(text):,} characters, at most {MAX_MANIFEST_BYTES:,} bytes are allowed"
+        )
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_members, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise InvalidManifest(f"manifest: not JSON ({exc})") from exc
     try:
@@ -176,59 +179,106 @@ def parse_manifest(text: str) -> Manifest:
     return manifest
 
 
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object's members; of two alike, readers would not agree which one counts."""
+    members: dict[str, object] = {}
+    for name, value in pairs:
+        if name in members:
+            raise InvalidManifest(f"manifest: member {shown(name)} is given twice: keep one")
+        members[name] = value
+    return members
+
+
+def _refuse_constant(token: str) -> object:
+    raise InvalidManifest(f"manifest: {token} is not JSON: numbers are finite")
+
+
 def _manifest(data: object) -> Manifest:
-    body = _object(data, "", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
-    version = body["seedbed"]
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise InvalidManifest(
-            f"manifest: seedbed is {shown(version)}, this version reads {SCHEMA_VERSION}: "
-            f"upgrade the older side"
-        )
+    if isinstance(data, dict) and "seedbed" in data:
+        _check_version(data["seedbed"])  # first: another version has other members
+    body = _object(data, "it", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
     fixed = body["fixed"]
     if not isinstance(fixed, dict):
         raise InvalidManifest(f"manifest: fixed is {shown(fixed)}, not an object")
     if not isinstance(body["axes"], list):
         raise InvalidManifest(f"manifest: axes is {shown(body['axes'])}, not a list")
-    axes = tuple(_axis(item, number) for number, item in enumerate(body["axes"]))
-    _check_coverage(list(fixed), axes)
-    output = _object(body["output"], "output", {"format", "key"})
-    if output["format"] not in FORMATS:
-        raise InvalidManifest(f"manifest: output.format {shown(output['format'])} is not 'png'")
-    if not isinstance(output["key"], str):
-        raise InvalidManifest(f"manifest: output.key {shown(output['key'])} is not a text")
+    for name in fixed:
+        _check_field("fixed", name)
+    values = {name: _value(f"fixed.{name}", name, value) for name, value in fixed.items()}
+    axes = tuple(_axis(item, f"axes[{number}]") for number, item in enumerate(body["axes"]))
+    _check_coverage(list(values), axes)
+    for axis in axes:
+        if len(axis) == 1:
+            values |= axis.values(0)
     if not isinstance(body["reuse"], bool):
         raise InvalidManifest(f"manifest: reuse {shown(body['reuse'])} is not true or false")
     return Manifest(
         name=check_name(body["name"]),
-        fixed={name: check_value(name, value) for name, value in fixed.items()},
-        axes=axes,
-        output=Output(format=str(output["format"]), key=check_template(output["key"])),
+        fixed=values,
+        axes=tuple(axis for axis in axes if len(axis) > 1),
+        output=_output(body["output"]),
         reuse=body["reuse"],
     )
 
 
+def _check_version(version: object) -> None:
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise InvalidManifest(
+            f"manifest: seedbed is {shown(version)}, this version reads {SCHEMA_VERSION}: "
+            f"upgrade the older side"
+        )
+
+
 def _object(data: object, path: str, names: set[str]) -> dict[str, object]:
-    where = path or "it"
     if not isinstance(data, dict):
-        raise InvalidManifest(f"manifest: {where} is {shown(data)}, not an object")
-    if set(data) != names:
-        wrong = sorted(set(data) ^ names)
-        raise InvalidManifest(f"manifest: {where} has missing or unknown members {wrong}")
+        raise InvalidManifest(f"manifest: {path} is {shown(data)}, not an object")
+    for name in data:
+        if name not in names:
+            hint = nearest(name, sorted(names))
+            raise InvalidManifest(f"manifest: {path} has a member {shown(name)}: {hint}")
+    missing = sorted(names - set(data))
+    if missing:
+        raise InvalidManifest(f"manifest: {path} has no {' and no '.join(missing)}: add it")
     return data
 
 
-def _axis(data: object, number: int) -> Axis:
-    path = f"axes[{number}]"
+def _output(data: object) -> Output:
+    output = _object(data, "output", {"format", "key"})
+    if output["format"] not in FORMATS:
+        raise InvalidManifest(f"manifest: output.format {shown(output['format'])} is not 'png'")
+    if not isinstance(output["key"], str):
+        raise InvalidManifest(f"manifest: output.key {shown(output['key'])} is not a text")
+    return Output(format=str(output["format"]), key=check_template(output["key"]))
+
+
+def _check_field(path: str, name: object) -> None:
+    if not isinstance(name, str) or name not in FIELDS:
+        hint = nearest(name if isinstance(name, str) else "", list(FIELDS))
+        raise InvalidManifest(f"manifest: {path} has {shown(name)}, which is not a field: {hint}")
+
+
+def _value(path: str, name: str, value: object) -> Value:
+    """A value in its field's own JSON type: a stranger's ``"5"`` is not 5."""
+    texts = FIELDS[name].kind not in ("integer", "number")
+    if value is not None and isinstance(value, str) is not texts:
+        wanted = "a JSON string" if texts else "a JSON number"
+        raise InvalidManifest(f"manifest: {path} is {shown(value)}, not {wanted}")
+    try:
+        return check_value(name, value)
+    except InvalidSweep as exc:
+        raise InvalidManifest(f"manifest: {path}: {exc}") from exc
+
+
+def _axis(data: object, path: str) -> Axis:
     if not isinstance(data, dict) or set(data) not in ({"fields", "range"}, {"fields", "columns"}):
         raise InvalidManifest(f"manifest: {path} needs fields and either range or columns")
     names = data["fields"]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+    if not isinstance(names, list) or not names:
         raise InvalidManifest(f"manifest: {path}.fields {shown(names)} is not a list of fields")
-    unknown = [name for name in names if name not in FIELDS]
-    if unknown:
-        raise InvalidManifest(
-            f"manifest: {path}.fields has {shown(unknown[0])}: {nearest(unknown[0], list(FIELDS))}"
-        )
+    for name in names:
+        _check_field(f"{path}.fields", name)
+    if len(set(names)) < len(names):
+        raise InvalidManifest(f"manifest: {path}.fields {shown(names)} has a field twice: keep one")
     if "range" in data:
         return Axis(fields=tuple(names), columns=(_range(data["range"], names, path),))
     columns = data["columns"]
@@ -242,16 +292,18 @@ def _axis(data: object, number: int) -> Axis:
         raise InvalidManifest(
             f"manifest: {path}.columns needs one list a field, of one length from 1 to {MAX_VALUES}"
         )
-    checked = tuple(
-        tuple(check_value(name, value) for value in column)
+    checked: tuple[Sequence[Value], ...] = tuple(
+        tuple(_value(f"{path}.columns", name, value) for value in column)
         for name, column in zip(names, columns, strict=True)
     )
     if len(set(zip(*checked, strict=True))) != len(checked[0]):
         raise InvalidManifest(f"manifest: {path} repeats a value: drop the repetition")
+    if len(names) == 1:
+        checked = (compact(names[0], checked[0]),)
     return Axis(fields=tuple(names), columns=checked)
 
 
-def _range(data: object, names: list[str], path: str) -> range:
+def _range(data: object, names: list[str], path: str) -> Sequence[Value]:
     if (
         not isinstance(data, list)
         or len(data) != 3
@@ -260,29 +312,23 @@ def _range(data: object, names: list[str], path: str) -> range:
         or data[1] <= data[0]
         or len(names) != 1
         or FIELDS[names[0]].kind != "integer"
+        or FIELDS[names[0]].decides != "row"
     ):
         raise InvalidManifest(
-            f"manifest: {path}.range {shown(data)} is not [start, stop, step] of one integer field"
+            f"manifest: {path}.range {shown(data)} is not [start, stop, step] of seed, rising"
         )
-    values = range(*data)
-    if values.stop - values.start > 2**63 or len(values) > MAX_JOBS:
-        raise InvalidManifest(f"manifest: {path}.range {shown(data)} has over {MAX_JOBS:,} values")
-    check_value(names[0], values[0])
-    check_value(names[0], values[-1])
-    return values
+    try:
+        return checked_range(names[0], range(*data))
+    except InvalidSweep as exc:
+        raise InvalidManifest(f"manifest: {path}.range: {exc}") from exc
 
 
 def _check_coverage(fixed: list[str], axes: tuple[Axis, ...]) -> None:
     """Every field must be said exactly once."""
     said = fixed + [name for axis in axes for name in axis.fields]
-    for name in said:
-        if name not in FIELDS:
-            raise InvalidManifest(
-                f"manifest: fixed has {shown(name)}: {nearest(name, list(FIELDS))}"
-            )
+    for name in FIELDS:
         if said.count(name) > 1:
             raise InvalidManifest(f"manifest: {name} is given twice: keep one")
-    missing = [name for name in FIELDS if name not in said]
-    if missing:
-        kind = "required" if missing[0] in REQUIRED else "without its default"
-        raise InvalidManifest(f"manifest: field {missing[0]} is missing ({kind})")
+        if name not in said:
+            kind = "required" if name in REQUIRED else "every field is said, defaults too"
+            raise InvalidManifest(f"manifest: {name} is in neither fixed nor axes: {kind}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from shared.fields import FIELDS, MAX_TEXT_BYTES, Field
-from shared.manifest import FORMATS, MAX_JOBS, NAME_PATTERN, SCHEMA_VERSION
-from shared.ranges import MAX_VALUES
+from shared.fields import DEVICES, FIELDS, MAX_TEXT_BYTES, Field
+from shared.manifest import FORMATS, NAME_PATTERN, SCHEMA_VERSION
+from shared.ranges import MAX_JOBS, MAX_VALUES
 from shared.schedulers import SCHEDULERS
 
 
 def manifest_schema() -> dict[str, object]:
     """JSON Schema (draft 2020-12) of the manifest.
 
-    It says all that a schema can; that every field is given exactly once, that values don't
-    repeat and that the key's template is safe, `shared.manifest.parse_manifest` checks besides.
+    It says all that a schema can; that every field is given exactly once, that columns are of
+    one length, that values don't repeat, that there are not too many jobs and that the key's
+    template is safe, `shared.manifest.parse_manifest` checks besides.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -28,7 +29,7 @@ def manifest_schema() -> dict[str, object]:
                 "additionalProperties": False,
                 "properties": {name: field_schema(field) for name, field in FIELDS.items()},
             },
-            "axes": {"type": "array", "items": {"oneOf": [_columns_schema(), _range_schema()]}},
+            "axes": {"type": "array", "items": {"anyOf": _axis_schemas()}},
             "output": {
                 "type": "object",
                 "additionalProperties": False,
@@ -49,11 +50,13 @@ def field_schema(field: Field) -> dict[str, object]:
     if field.kind == "scheduler":
         return schema | {"enum": [*sorted(SCHEDULERS), None]}
     if field.kind == "device":
-        return schema | {"enum": ["cpu", "cuda"]}
+        return schema | {"enum": list(DEVICES)}
     kind = {"text": "string", "integer": "integer", "number": "number"}[field.kind]
     schema["type"] = [kind, "null"] if field.nullable else kind
     if field.kind == "text":
         schema["maxLength"] = MAX_TEXT_BYTES
+        if field.decides == "lane":
+            schema["minLength"] = 1
     if field.minimum is not None:
         schema["minimum"] = field.minimum
     if field.maximum is not None:
@@ -63,45 +66,44 @@ def field_schema(field: Field) -> dict[str, object]:
     return schema
 
 
-def _names_schema() -> dict[str, object]:
-    return {
+def _axis_schemas() -> list[dict[str, object]]:
+    """A range of seeds, or values of one field, or values of fields that vary together."""
+    ones = [
+        _axis_schema({"const": [name]}, "columns", _columns(field_schema(field), 1, 1))
+        for name, field in FIELDS.items()
+    ]
+    names = {
         "type": "array",
         "items": {"enum": list(FIELDS)},
-        "minItems": 1,
+        "minItems": 2,
+        "maxItems": len(FIELDS),
         "uniqueItems": True,
     }
-
-
-def _columns_schema() -> dict[str, object]:
-    """One list of values a field, all of one length."""
-    column = {
+    together = _columns({"type": ["string", "number", "null"]}, 2, len(FIELDS))
+    seeds = {
         "type": "array",
-        "items": {"type": ["string", "number", "null"]},
-        "minItems": 1,
-        "maxItems": MAX_VALUES,
+        "items": {"type": "integer", "minimum": 0, "maximum": 2**63},
+        "minItems": 3,
+        "maxItems": 3,
+        "description": f"start, stop (not included), step above 0: at most {MAX_JOBS} values",
     }
+    return [
+        _axis_schema({"const": ["seed"]}, "range", seeds),
+        *ones,
+        _axis_schema(names, "columns", together),
+    ]
+
+
+def _axis_schema(names: object, kind: str, values: object) -> dict[str, object]:
     return {
         "type": "object",
         "additionalProperties": False,
-        "required": ["fields", "columns"],
-        "properties": {"fields": _names_schema(), "columns": {"type": "array", "items": column}},
+        "required": ["fields", kind],
+        "properties": {"fields": names, kind: values},
     }
 
 
-def _range_schema() -> dict[str, object]:
-    """start, stop (excluded), step."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": ["fields", "range"],
-        "properties": {
-            "fields": _names_schema() | {"maxItems": 1},
-            "range": {
-                "type": "array",
-                "items": {"type": "integer"},
-                "minItems": 3,
-                "maxItems": 3,
-                "description": f"at most {MAX_JOBS} values",
-            },
-        },
-    }
+def _columns(value: object, minimum: int, maximum: int) -> dict[str, object]:
+    """One list of values a field, all of one length."""
+    column = {"type": "array", "items": value, "minItems": 1, "maxItems": MAX_VALUES}
+    return {"type": "array", "items": column, "minItems": minimum, "maxItems": maximum}
