@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from shared.digest import acting, job_digest
 from shared.job import Job
 from shared.manifest import Output
-from shared.object_keys import render_template
+from shared.object_keys import object_key
 from shared.pin import Pin
 
 
@@ -32,4 +32,4 @@ def address(job: Job, pin: Pin, output: Output) -> Address:
     """
     digest = job_digest(job, pin, pixel_format=output.format)
     values = asdict(acting(job, pin))
-    return Address(digest=digest, key=render_template(output.key, values, digest=digest))
+    return Address(digest=digest, key=object_key(output.key, values, digest=digest))

@@ -12,11 +12,15 @@ from shared.fields import FIELDS, nearest, shown
 DEFAULT_TEMPLATE = "images/{digest:.2}/{digest}.png"
 RESERVED = ("sweeps", "inputs")
 """First folders that hold Seedbed's own records."""
-MAX_KEY_BYTES = 1024
-"""S3's limit on a key."""
-MAX_VALUE_CHARS = 80
-"""A prompt in a key is cut to this: file systems stop at 255 bytes a part."""
+MAX_KEY_BYTES = 512
+"""Half of S3's limit: the rest is for the settings' prefix."""
+MAX_PART_BYTES = 255
+"""Where file systems stop, and many an S3 is one."""
+MAX_VALUE_BYTES = 80
+"""A prompt in a key is cut to this."""
 _UNSAFE = re.compile(r"[^\w .,()+=@-]+")
+_SPEC = re.compile(r"[0-9]{0,2}(\.[0-9]{1,2})?[defg]?")
+"""Formats of at most two digits: ``:99999999`` would make one job's key a hundred megabytes."""
 
 
 def check_template(template: str) -> str:
@@ -26,23 +30,28 @@ def check_template(template: str) -> str:
         InvalidSweep: It lacks ``{digest}``, climbs out of its prefix, or names no field.
     """
     names = template_names(template, [*FIELDS, "digest"], what="output.key")
-    whole = any(
-        name == "digest" and not spec for _, name, spec, _ in string.Formatter().parse(template)
-    )
-    if not whole:
+    pieces = list(string.Formatter().parse(template))
+    if not any(name == "digest" and not spec for _, name, spec, _ in pieces):
         raise _bad(template, "has no {digest}: add it, so that two jobs can't share a key")
-    probe = render_template(template, dict.fromkeys(names, "x"), digest="0" * 64)
+    if not template.isprintable() or "\\" in template:
+        raise _bad(template, "has a control character or backslash: take it out")
+    for _, name, spec, _ in pieces:
+        if name is not None and not _fits(name, spec or ""):
+            raise _bad(template, f"has {{{name}:{spec}}}, which is no format of it: leave it out")
+    longest = {name: _longest(name) for name in names}
+    probe = render_template(template, longest, digest="0" * 64)
     parts = probe.split("/")
-    if template.startswith("/") or any(part in ("", ".", "..") for part in parts):
+    if any(part.strip(" ") in ("", ".", "..") for part in parts):
         raise _bad(template, "climbs out of its prefix or has an empty part: use plain folders")
     if parts[0] in RESERVED:
         raise _bad(template, f"starts with {parts[0]}/, which Seedbed keeps: use another folder")
     if not template.endswith(".png"):
         raise _bad(template, "does not end with .png: the images are PNG files")
-    if any(ord(char) < 32 or char in "\\\x7f" for char in template):
-        raise _bad(template, "has a control character or backslash: take it out")
-    if len(probe.encode()) > MAX_KEY_BYTES // 2:
-        raise _bad(template, f"is too long: keys have at most {MAX_KEY_BYTES} bytes")
+    size = max(len(part.encode()) for part in parts)
+    if size > MAX_PART_BYTES:
+        raise _bad(template, f"makes names of {size} bytes: at most {MAX_PART_BYTES} are allowed")
+    if len(probe.encode()) > MAX_KEY_BYTES:
+        raise _bad(template, f"makes keys of {len(probe.encode())} bytes: at most {MAX_KEY_BYTES}")
     return template
 
 
@@ -61,8 +70,8 @@ def template_names(template: str, known: list[str], *, what: str) -> list[str]:
         if name is None:
             continue
         if name not in known:
-            raise _bad(template, f"has {{{name}}}: {nearest(name, known)}", what)
-        if conversion or "{" in (spec or "") or len(spec or "") > 8:
+            raise _bad(template, f"has {shown(f'{{{name}}}')}: {nearest(name, known)}", what)
+        if conversion or not _SPEC.fullmatch(spec or ""):
             raise _bad(template, f"has more than {{{name}}} or {{{name}:06}}: keep it plain", what)
         names.append(name)
     return names
@@ -71,8 +80,7 @@ def template_names(template: str, known: list[str], *, what: str) -> list[str]:
 def render_template(template: str, values: Mapping[str, object], *, digest: str) -> str:
     """Fill a checked template; values become safe file-name parts.
 
-    Raises:
-        InvalidSweep: A format such as ``:06`` does not fit its value.
+    A format such as ``:06`` that does not fit a value, as of ``null``, is left out.
     """
     parts = []
     for literal, name, spec, _ in string.Formatter().parse(template):
@@ -83,16 +91,40 @@ def render_template(template: str, values: Mapping[str, object], *, digest: str)
         try:
             text = format(value, spec or "")
         except (TypeError, ValueError):
-            # numbers in a check are letters; a number's format then can't apply
             text = str(value)
         parts.append(digest if text == digest else _safe(text))
     return "".join(parts)
 
 
+def object_key(template: str, values: Mapping[str, object], *, digest: str) -> str:
+    """Where an image lies, relative to the prefix: never among Seedbed's own records."""
+    key = render_template(template, values, digest=digest)
+    # a field's value, such as a model called "sweeps", may name a reserved folder
+    return f"_{key}" if key.split("/", 1)[0] in RESERVED else key
+
+
 def _safe(text: str) -> str:
-    """One path part: letters, digits and a few marks; never empty, never ``..``."""
-    cleaned = _UNSAFE.sub("_", text)[:MAX_VALUE_CHARS].strip(" .")
-    return cleaned or "_"
+    """Part of a name: letters, digits and a few marks; never empty, never ``..``."""
+    cleaned = _UNSAFE.sub("_", text).encode()[:MAX_VALUE_BYTES].decode(errors="ignore")
+    return cleaned.strip(" .") or "_"
+
+
+def _longest(name: str) -> object:
+    """A value as long as they get in a key."""
+    if name == "digest":
+        return "0" * 64
+    field = FIELDS[name]
+    if field.kind == "integer":
+        return int(field.maximum or 0)
+    return 1000 / 3 if field.kind == "number" else "x" * MAX_VALUE_BYTES
+
+
+def _fits(name: str, spec: str) -> bool:
+    try:
+        format(_longest(name), spec)
+    except ValueError:
+        return False
+    return True
 
 
 def _bad(template: str, why: str, what: str = "output.key") -> InvalidSweep:
