@@ -9,8 +9,9 @@ from shared.job import Job
 from shared.pin import Pin
 from shared.schedulers import takes_eta
 
-_NAMES_OF_WEIGHTS = ("model", "revision", "variant")
-"""The pin's fingerprint stands for these: the same weights under another name are the same."""
+_NAMES_OF_WEIGHTS = ("model", "revision")
+"""The pin's fingerprint stands for these: the same weights under another name are the same.
+Not for the variant, which picks among the weight files of one commit."""
 
 
 def acting(job: Job, pin: Pin) -> Job:
@@ -29,11 +30,15 @@ def acting(job: Job, pin: Pin) -> Job:
 
 
 def job_digest(job: Job, pin: Pin, *, pixel_format: str = "png") -> str:
-    """64 hex digits that name the image: equal digests mean equal pixels."""
+    """64 hex digits that name the image: equal digests mean equal pixels.
+
+    Fields that are None are left out, so that a field which a later version adds, None by
+    default, does not rename every image.
+    """
     what = {
         name: value
         for name, value in asdict(acting(job, pin)).items()
-        if name not in _NAMES_OF_WEIGHTS
+        if name not in _NAMES_OF_WEIGHTS and value is not None
     }
     return sha256_hex(
         canonical_json(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 from shared.canonical import canonical_json
 from shared.errors import InvalidManifest
+from shared.fields import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,15 @@ class Pin:
             InvalidManifest: It is not a pin of this version.
         """
         try:
-            data = json.loads(text)
-            pin = cls(**data)
-        except (ValueError, TypeError) as exc:
-            raise InvalidManifest(f"pin {text[:80]!r} is not one of this version") from exc
+            pin = cls(**json.loads(text))
+            pin.to_text().encode()  # no NaN, no lone surrogates
+        except (ValueError, TypeError, RecursionError) as exc:
+            raise InvalidManifest(f"pin {shown(text)} is not one of this version") from exc
         for item in fields(cls):
             wanted = {"str": str, "int": int, "bool": bool}[str(item.type)]
-            if not isinstance(getattr(pin, item.name), wanted):
-                raise InvalidManifest(f"pin: {item.name} is not of type {item.type}")
+            value = getattr(pin, item.name)
+            if type(value) is not wanted:
+                raise InvalidManifest(f"pin: {item.name} {shown(value)} is not of type {item.type}")
+        if pin.height < 1 or pin.width < 1:
+            raise InvalidManifest(f"pin: {pin.height} x {pin.width} pixels is no image's size")
         return pin
