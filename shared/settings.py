@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.errors import InvalidSettings
+from shared.fields import shown
 
 VARIABLES: dict[str, str] = {
     "redis_url": "SEEDBED_REDIS_URL",
@@ -24,7 +25,16 @@ VARIABLES: dict[str, str] = {
 }
 """Setting to the environment variable that gives it; ``--help`` prints the same table."""
 
+REDIS_FORMS = {
+    "redis": "redis://HOST:PORT/0",
+    "rediss": "rediss://HOST:PORT/0",
+    "unix": "unix:///PATH",
+}
+S3_FORMS = {"http": "http://HOST:PORT", "https": "https://HOST"}
 POOL_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+BUCKET_PATTERN = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+"""What boto3 accepts; AWS' own rules are stricter, other servers' are not."""
+MAX_OWNER_CHARS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,7 @@ class Settings:
         broker_url: Celery's broker; None is the same Redis.
         pool: Name of the pool: its queue state shares one Redis Cluster hash tag.
         bucket: S3 bucket, which must exist.
-        prefix: Key prefix inside the bucket, without slashes at its ends.
+        prefix: Key prefix inside the bucket; slashes at its ends don't count.
         s3_endpoint_url: S3-compatible endpoint; None is AWS' own (or AWS_ENDPOINT_URL).
         s3_region: Region name; None is the AWS chain's.
         owner: Whose sweeps these are, for fair sharing.
@@ -46,8 +56,8 @@ class Settings:
         secret_key: Goes with ``access_key``.
     """
 
-    redis_url: str | None = None
-    broker_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
+    broker_url: str | None = field(default=None, repr=False)
     pool: str = "default"
     bucket: str = "seedbed"
     prefix: str = ""
@@ -78,35 +88,31 @@ class Settings:
 
     def check(self) -> None:
         """Raise InvalidSettings, naming the variable, for a value that cannot be right."""
-        for name in ("redis_url", "broker_url"):
-            url = getattr(self, name)
-            if url is None:
-                continue
-            scheme = urlsplit(url).scheme
-            known = ("redis", "rediss", "unix")
-            if name == "redis_url" and scheme not in known:
-                raise InvalidSettings(
-                    f"{VARIABLES[name]} is {_hidden(url)!r}: "
-                    f"write redis://HOST:PORT/0, rediss://... or unix:///path"
-                )
-            if not scheme:
-                raise InvalidSettings(f"{VARIABLES[name]} is {_hidden(url)!r}: it needs a scheme")
+        if self.redis_url is not None:
+            _check_url("redis_url", self.redis_url, REDIS_FORMS)
+        if self.broker_url is not None:
+            _check_url("broker_url", self.broker_url, REDIS_FORMS, any_scheme=True)
+        if self.s3_endpoint_url is not None:
+            _check_url("s3_endpoint_url", self.s3_endpoint_url, S3_FORMS)
         if not POOL_PATTERN.fullmatch(self.pool):
             raise InvalidSettings(
-                f"pool {self.pool!r}: 1 to 64 letters, digits, '.', '_' or '-' (no braces)"
+                f"SEEDBED_POOL is {shown(self.pool)}: "
+                f"write 1 to 64 letters, digits, '.', '_' or '-' (no braces)"
             )
-        if not self.bucket:
-            raise InvalidSettings("bucket is empty: set SEEDBED_BUCKET to the name of an S3 bucket")
-        if ".." in self.prefix.split("/"):
+        if not BUCKET_PATTERN.fullmatch(self.bucket):
             raise InvalidSettings(
-                f"prefix {self.prefix!r} climbs out with '..': name a plain folder"
+                f"SEEDBED_BUCKET is {shown(self.bucket)}: write the name of an S3 bucket, "
+                f"3 to 255 letters, digits, '.', '_' or '-'"
             )
-        if self.s3_endpoint_url is not None and urlsplit(self.s3_endpoint_url).scheme not in (
-            "http",
-            "https",
-        ):
+        folders = self.prefix.strip("/").split("/") if self.prefix.strip("/") else []
+        if not self.prefix.isprintable() or any(name in ("", ".", "..") for name in folders):
             raise InvalidSettings(
-                f"SEEDBED_S3_ENDPOINT_URL is {self.s3_endpoint_url!r}: write http://HOST:PORT"
+                f"SEEDBED_PREFIX is {shown(self.prefix)}: write plain folders such as team/shapes"
+            )
+        if not 0 < len(self.owner) <= MAX_OWNER_CHARS or not self.owner.isprintable():
+            raise InvalidSettings(
+                f"SEEDBED_OWNER is {shown(self.owner)}: "
+                f"write a name of 1 to {MAX_OWNER_CHARS} printable characters"
             )
 
     def with_values(self, **values: object) -> Settings:
@@ -133,6 +139,29 @@ def _login(environ: Mapping[str, str]) -> str:
         return "nobody"
 
 
-def _hidden(url: str) -> str:
-    """The URL without its password, fit for a message."""
-    return re.sub(r"//[^@/]*@", "//***@", url)
+def _check_url(name: str, url: str, forms: Mapping[str, str], *, any_scheme: bool = False) -> None:
+    """Raise InvalidSettings for a URL of no known scheme, without a host, or with a bad port."""
+    scheme, separator, _ = url.partition("://")
+    known = scheme.lower() in forms
+    fault = "" if separator and (known or any_scheme) else "is not a URL of a kind it takes"
+    if known and not fault:
+        try:
+            parts = urlsplit(url)
+            place = parts.path if scheme.lower() == "unix" else parts.hostname
+            fault = "" if place and parts.port != 0 else "names no host or path"
+        except ValueError:  # its port is no number, or its IPv6 brackets don't match
+            fault = "has a host or port that can't be"
+    if fault:
+        raise InvalidSettings(
+            f"{VARIABLES[name]} is {shown(hidden(url))}, which {fault}: "
+            f"write {' or '.join(forms.values())}"
+        )
+
+
+def hidden(url: str) -> str:
+    """The URL without what may be a password, fit for a message or a log."""
+    secret, at, place = url.rpartition("@")
+    if at:
+        scheme, separator, _ = secret.partition("://")
+        url = f"{scheme}://***@{place}" if separator else f"***@{place}"
+    return url.partition("?")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 
 from shared.errors import InvalidSettings
@@ -10,6 +11,16 @@ from shared.errors import InvalidSettings
 VARIABLE = "SEEDBED_WORKER_OPTIONS"
 """How `seedbed worker` hands them to the worker's own process, as JSON."""
 
+LEAST_SECONDS = {
+    "lease_seconds": 0.1,
+    "gpu_seconds": 0.1,
+    "budget_seconds": 0.1,
+    "grace_seconds": 0.0,
+    "timer_seconds": 0.1,
+}
+MOST_SECONDS = 86_400
+"""A day: beyond it, somebody meant milliseconds."""
+HEADS = re.compile(r"[1-9][0-9]{0,3}")
 SLICINGS = ("adaptive", "auto", "max", "off")
 """Besides a number of heads; see `worker.attention`."""
 
@@ -47,16 +58,18 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be right, naming the option."""
-        if not self.models:
+        if not self.models or not all(split_model(model)[0] for model in self.models):
             raise InvalidSettings("--model is missing: say which checkpoint this worker serves")
         if self.batch_size is not None and not 1 <= self.batch_size <= 1024:
             raise InvalidSettings(f"--batch-size {self.batch_size} is not from 1 to 1024")
-        for name in ("lease_seconds", "gpu_seconds", "budget_seconds", "timer_seconds"):
+        for name, least in LEAST_SECONDS.items():
             value = getattr(self, name)
-            if not 0.1 <= value <= 86_400:
+            if not least <= value <= MOST_SECONDS:
                 option = "--" + name.replace("_", "-")
-                raise InvalidSettings(f"{option} {value:g} is not from 0.1 to 86400 seconds")
-        if self.attention_slicing not in SLICINGS and not self.attention_slicing.isdecimal():
+                raise InvalidSettings(
+                    f"{option} {value:g} is not from {least:g} to {MOST_SECONDS:g} seconds"
+                )
+        if self.attention_slicing not in SLICINGS and not HEADS.fullmatch(self.attention_slicing):
             raise InvalidSettings(
                 f"--attention-slicing {self.attention_slicing!r} is not known: "
                 f"write {', '.join(SLICINGS)} or a number of heads"
@@ -74,6 +87,11 @@ class WorkerOptions:
 
 
 def split_model(text: str) -> tuple[str, str | None]:
-    """``MODEL@REVISION`` into its parts; without ``@`` the revision is None."""
+    """``MODEL@REVISION`` into its parts; without ``@`` the revision is None.
+
+    A local path is taken whole: folders have no revisions, but may well have an ``@``.
+    """
+    if text.startswith(("/", "./", "../", "~")):
+        return text, None
     model, _, revision = text.partition("@")
     return model, revision or None
