@@ -21,7 +21,7 @@ def doorbell_queue(pool: str, model: str) -> str:
 
 def make_app(broker_url: str) -> Celery:
     """A Celery app with the settings that producers and workers share."""
-    app = Celery("seedbed", broker=broker_url, set_as_current=False)
+    app = Celery("seedbed", broker=_for_kombu(broker_url), set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",
@@ -36,6 +36,11 @@ def make_app(broker_url: str) -> Celery:
         },
     )
     return app
+
+
+def _for_kombu(url: str) -> str:
+    """kombu writes redis-py's ``unix://`` as ``redis+socket://``."""
+    return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
 
 
 class Doorbell:

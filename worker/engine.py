@@ -113,12 +113,12 @@ class StockEngine:
         pipeline = self.loaded.pipeline
         steps = _Steps(cancelled)
         started = monotonic()
-        arguments, notes = self._arguments(jobs)
-        if "callback_on_step_end" in self.loaded.accepts:
-            arguments["callback_on_step_end"] = steps
         pipeline.scheduler = self.loaded.scheduling.make(
             jobs[0].scheduler, seeds=[job.seed for job in jobs]
         )
+        arguments, notes = self._arguments(jobs)
+        if "callback_on_step_end" in self.loaded.accepts:
+            arguments["callback_on_step_end"] = steps
         embedded = monotonic()
         with watched_decoding(pipeline) as decoded:
             output = pipeline(output_type="np", **arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from threading import Event, Thread
 
 from shared.doorbell import Doorbell
@@ -20,14 +20,20 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """A thread with a jittered, monotonic timer: half to one and a half times the mean."""
+    """A thread with a jittered, monotonic timer: half to one and a half times the mean.
+
+    Args:
+        pins: Keys of the models served, each with its pin, or "" where it is not known yet.
+        describe: What the list of workers shall say.
+        finalise: Ends sweeps that are through.
+    """
 
     def __init__(
         self,
         *,
         queue: JobQueue,
         doorbell: Doorbell,
-        models: Sequence[str],
+        pins: Callable[[], Mapping[str, str]],
         worker: str,
         describe: Callable[[], dict[str, object]],
         finalise: Callable[[], int],
@@ -35,7 +41,7 @@ class Heartbeat:
     ) -> None:
         self._queue = queue
         self._doorbell = doorbell
-        self._models = models
+        self._pins = pins
         self._worker = worker
         self._describe = describe
         self._finalise = finalise
@@ -53,9 +59,9 @@ class Heartbeat:
         self._thread.join(timeout=5)
 
     def ring_where_claimable(self) -> None:
-        """One doorbell for each served model that has work."""
-        for model in self._models:
-            if self._queue.claimable(model):
+        """One doorbell for each served model that has work for what is loaded here."""
+        for model, pin in self._pins().items():
+            if self._queue.claimable(model, pin=pin):
                 self._doorbell.ring(model)
 
     def _run(self) -> None:

@@ -99,12 +99,13 @@ class WorkerProcess:
         self._doorbell = Doorbell(self._app, settings.pool)
         self._rung_at = 0.0
         self._switch = Lock()
+        self._pins: dict[str, str] = {}
         self._serving: _Serving | None = None
         self._serving = self._load(next(iter(self._sources)))
         self._heartbeat = Heartbeat(
             queue=self._queue,
             doorbell=self._doorbell,
-            models=tuple(self._sources),
+            pins=lambda: {model: self._pins.get(model, "") for model in self._sources},
             worker=self.name,
             describe=self.describe,
             finalise=self._finaliser.run_pending,
@@ -203,7 +204,7 @@ class WorkerProcess:
         engine = StockEngine(loaded)
         batch_size = options.batch_size
         if batch_size is None:
-            batch_size = measure_batch_size(engine, Job(model=source.model, prompt="a")).rows
+            batch_size = measure_batch_size(engine, Job(model=source.model, prompt="a")).batch_size
         logger.info(
             "model loaded",
             extra={
@@ -215,6 +216,7 @@ class WorkerProcess:
                 "attention": loaded.attention,
             },
         )
+        self._pins[model] = loaded.pin
         pin = Pin.from_text(loaded.pin)
         storer = Storer(
             queue=self._queue,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from shared.errors import Cancelled, ModelError, OutOfMemory, RenderError
+from shared.errors import Cancelled, ModelError, OutOfMemory, RenderError, UnsupportedJob
 from shared.job import Job
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,8 @@ def render_rows(
         if isinstance(result, list):
             cap.fitted(len(part))
             outcomes += result
-        elif isinstance(result, Cancelled):
+        elif isinstance(result, Cancelled | UnsupportedJob):
+            # Nobody wants the batch; or what it asks for in common can't be done.
             outcomes += [result] * len(left)
         elif isinstance(result, OutOfMemory):
             cap.overflowed(len(part))
@@ -114,8 +115,9 @@ def _attempt(
         return list(run(jobs))
     except Exception as caught:  # noqa: BLE001 - one job's fault must not fail its mates
         error = translate(caught)
-    # Only now, out of the except block, is the traceback gone that held every activation.
-    release_memory()
+    if isinstance(error, OutOfMemory):
+        # Only out of the except block is the traceback gone that held every activation.
+        release_memory()
     return error
 
 

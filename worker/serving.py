@@ -73,7 +73,7 @@ class Server:
         """
         deadline = time.monotonic() + budget_seconds
         rendered = 0
-        ahead = self._claim_ahead()
+        ahead: Future[Prepared | None] | None = self._claim_ahead()
         try:
             while ahead is not None:
                 prepared = ahead.result()
@@ -222,6 +222,12 @@ class Server:
     def _record_rate(self, lease: Lease, seconds: float, items: Sequence[ClaimedJob]) -> None:
         claim = lease.claim
         try:
-            self._queue.record_rate(self._model, claim.lane, claim.recipe, seconds, len(items))
+            self._queue.record_rate(
+                self._model,
+                claim.lane,
+                claim.recipe,
+                seconds_per_job=seconds,
+                batch=len(items),
+            )
         except QueueError as exc:
             logger.debug("rate not recorded", extra={"error": str(exc)})

@@ -17,7 +17,7 @@ from shared.digest import acting
 from shared.errors import InvalidSettings, QueueError, StorageError
 from shared.image_metadata import encode_png
 from shared.pin import Pin
-from shared.queue import CommitGroup, JobQueue
+from shared.queue import CommitGroup, JobQueue, JobRef
 from shared.records import Receipt, receipt_lines, receipts_key
 from shared.storage import Storage
 from worker.claiming import ClaimedJob
@@ -173,7 +173,7 @@ class Storer:
         lease: Lease,
         name: str,
         jobs: Sequence[ClaimedJob],
-        receipts: dict[object, Receipt],
+        receipts: dict[JobRef, Receipt],
         *,
         reused: bool,
     ) -> None:
@@ -237,7 +237,7 @@ class Storer:
             self._reused(item, size),
             reused=False,
             device=self._provenance.device,
-            rows=len(finished.jobs),
+            rows=image.rows,
             mates=tuple(other.digest for other in finished.jobs if other.ref != item.ref),
             forwards=image.forwards,
             seconds={stage: round(value, 4) for stage, value in seconds.items()},
