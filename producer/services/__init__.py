@@ -1,0 +1,1 @@
+"""The processes of the embedded stack: Redis, an S3 server, a worker, and who keeps them."""

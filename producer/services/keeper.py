@@ -1,0 +1,344 @@
+"""The keeper: the one process that starts, watches and ends the processes of a stack.
+
+``Stack`` starts it in a session of its own and holds the other end of its standard input. When
+that closes, for whatever reason and however suddenly, the keeper ends the stack in order. It has
+one thread and imports neither boto3 nor Celery, so it is there in a moment and has little to
+fail at.
+
+    stdin   one line, the plan; then "stay", or nothing; its end means: stop
+    stdout  one JSON object a line: see ``Keeper._say``
+    signals SIGTERM: stop, a second one: at once; SIGINT and SIGHUP are not for it
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from producer.services.redis_server import redis_service
+from producer.services.s3_server import BUCKET, remove_leftovers, s3_service
+from producer.services.service import Child, Service, free_port
+from producer.services.state import FolderLock, Process, State, end_orphans, write_children
+from producer.services.worker_process import worker_service
+from shared.errors import InvalidInput, SeedbedError, ServiceError
+from shared.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+"""For a service to answer. A Redis with much to read in takes longest."""
+
+POLL_SECONDS = 0.01
+"""Between two looks at a service that starts."""
+
+LOOK_SECONDS = 0.5
+"""Longest sleep while all is well; a child's end or a signal interrupts it."""
+
+PORT_TRIES = 3
+"""A free port can be taken by another before the service has it."""
+
+EARLY_SECONDS = 60.0
+"""A process that ends sooner after its start has not really started."""
+
+MAX_EARLY_ENDS = 4
+"""Restarts, with pauses of 1, 2, 4 and 8 s, after which a service is given up."""
+
+REFUSED = 2
+"""Exit code of a worker whose user has something to mend: restarting it is no use."""
+
+
+class Leaving(Exception):
+    """Somebody wants the stack to end while it is still starting."""
+
+
+class Keeper:
+    """One stack, or one more worker for a stack that somebody else keeps.
+
+    Args:
+        plan: ``data_dir``; ``settings``: the pool's, as a mapping of Settings' fields;
+            ``models`` and ``arguments`` of the worker, None for no worker; ``worker_only``.
+    """
+
+    def __init__(self, plan: dict[str, object]) -> None:
+        self._data_dir = Path(str(plan["data_dir"]))
+        given = plan["settings"]
+        assert isinstance(given, dict)
+        self._settings = Settings(**{**given, "data_dir": self._data_dir})
+        models, arguments = plan["models"], plan["arguments"]
+        self._models = tuple(map(str, models)) if isinstance(models, list) else ()
+        self._arguments = tuple(map(str, arguments)) if isinstance(arguments, list) else None
+        self._worker_only = bool(plan["worker_only"])
+        self._folder = Path.cwd()
+        self._environ = dict(os.environ)
+        self._children: dict[str, Child] = {}
+        self._early_ends: dict[str, int] = {}
+        self._restart_at: dict[str, tuple[float, Service]] = {}
+        self._state: State | None = None
+        self._users: FolderLock | None = None
+        self._lifeline: int | None = sys.stdin.fileno()
+        self._stay = False
+        self._told_shared = False
+        self._terms = 0
+        self._stopped_by_signal = False
+        self._wake = self._take_signals()
+
+    def run(self) -> int:
+        """Until somebody ends it; returns the exit code."""
+        lock: FolderLock | None = None
+        try:
+            if self._worker_only:
+                self._start_worker(name=f"worker-{os.getpid()}")
+            else:
+                lock = FolderLock(self._data_dir / "stack.lock")
+                if not lock.acquire():
+                    self._say("busy")
+                    return 0
+                self._start_stack()
+            self._say("ready")
+            while not self._leaving():
+                self._sleep(LOOK_SECONDS)
+                self._look_after_children()
+            return 0
+        except Leaving:
+            return 0
+        except (SeedbedError, OSError) as exc:
+            logger.error("the stack ends", exc_info=exc)
+            self._say("failed", message=str(exc), refused=isinstance(exc, InvalidInput))
+            return 1
+        finally:
+            self._stop()
+            if lock is not None:
+                lock.close()
+
+    def _start_stack(self) -> None:
+        (self._data_dir / "stack.json").unlink(missing_ok=True)
+        if end_orphans(self._data_dir):
+            remove_leftovers(self._data_dir)
+        self._users = FolderLock(self._data_dir / "users.lock")
+        for attempt in range(1, PORT_TRIES + 1):
+            try:
+                redis, redis_url = redis_service(
+                    self._data_dir, port=free_port(), environ=self._environ
+                )
+                s3, s3_url, access_key, secret_key = s3_service(
+                    self._data_dir, port=free_port(), environ=self._environ
+                )
+                self._start(redis)
+                self._start(s3)
+                self._wait_until_ready(redis, s3)
+                break
+            except ServiceError as exc:
+                # Redis says "Address already in use", rclone "address already in use".
+                if attempt == PORT_TRIES or "already in use" not in str(exc):
+                    raise
+                self._end_children()
+        self._settings = self._settings.with_values(
+            redis_url=redis_url,
+            broker_url=None,
+            bucket=BUCKET,
+            s3_endpoint_url=s3_url,
+            s3_region="us-east-1",
+            access_key=access_key,
+            secret_key=secret_key,
+        )
+        self._start_worker(name="worker")
+        self._state = State(
+            keeper=Process.current(),
+            redis_url=redis_url,
+            s3_endpoint_url=s3_url,
+            access_key=access_key,
+            secret_key=secret_key,
+            bucket=BUCKET,
+            pool=self._settings.pool,
+            prefix=self._settings.prefix,
+            worker_models=self._models,
+        )
+        self._state.write(self._data_dir)
+
+    def _start_worker(self, *, name: str) -> None:
+        if self._arguments is not None:
+            self._start(
+                worker_service(
+                    self._data_dir,
+                    self._settings,
+                    arguments=self._arguments,
+                    folder=self._folder,
+                    environ=self._environ,
+                    name=name,
+                )
+            )
+
+    def _start(self, service: Service) -> None:
+        self._children[service.name] = Child(service)
+        if not self._worker_only:
+            pids = {name: child.process.pid for name, child in self._children.items()}
+            write_children(self._data_dir, pids)
+
+    def _wait_until_ready(self, *services: Service) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        waiting = list(services)
+        while waiting:
+            self._sleep(POLL_SECONDS)
+            if self._leaving():
+                raise Leaving
+            for service in tuple(waiting):
+                child = self._children[service.name]
+                if child.exit_code() is not None:
+                    raise ServiceError(_end_of(child, "while it started"))
+                if service.ready is None or service.ready():
+                    waiting.remove(service)
+                elif time.monotonic() > deadline:
+                    raise ServiceError(
+                        f"{service.name} did not answer within {START_SECONDS:g} s; "
+                        f"the end of {service.log}:\n{child.log_tail()}"
+                    )
+
+    def _look_after_children(self) -> None:
+        """Note which have ended, and start those again whose pause is over."""
+        for name, child in tuple(self._children.items()):
+            if child.exit_code() is None:
+                continue
+            del self._children[name]
+            lived = time.monotonic() - child.since
+            early = self._early_ends.get(name, 0) + 1 if lived < EARLY_SECONDS else 0
+            self._early_ends[name] = early
+            logger.warning("%s %s after %.1f s", name, child.how_it_ended(), lived)
+            is_worker = name.startswith("worker")
+            hopeless = early and is_worker and child.exit_code() in (1, REFUSED)
+            if hopeless or early > MAX_EARLY_ENDS:
+                message = _end_of(child, f"{lived:.0f} s after its start")
+                if not is_worker:
+                    raise ServiceError(message)
+                self._lost_worker(message, refused=child.exit_code() == REFUSED)
+            else:
+                pause = float(2 ** (early - 1)) if early else 0.0
+                self._restart_at[name] = (time.monotonic() + pause, child.service)
+        for name, (moment, service) in tuple(self._restart_at.items()):
+            if time.monotonic() >= moment:
+                del self._restart_at[name]
+                self._start(service)
+
+    def _lost_worker(self, message: str, *, refused: bool) -> None:
+        """Go on without: what is stored and queued can still be asked for."""
+        logger.error("no worker any more: %s", message)
+        if self._state is not None:
+            self._state = replace(self._state, failure=message, refused=refused)
+            self._state.write(self._data_dir)
+        self._say("worker_failed", message=message, refused=refused)
+
+    def _leaving(self) -> bool:
+        if self._terms:
+            self._stopped_by_signal = True
+            return True
+        if self._lifeline is not None or self._stay:
+            return False
+        # Whoever started the stack is gone. Others may have joined; nobody can after this lock.
+        if self._users is None or self._users.acquire():
+            return True
+        if not self._told_shared:
+            self._told_shared = True
+            self._say("shared")
+        return False
+
+    def _hurried(self) -> bool:
+        return self._terms > (1 if self._stopped_by_signal else 0)
+
+    def _stop(self) -> None:
+        if self._state is not None:
+            self._state = replace(self._state, stopping=True)
+            with suppress(OSError):  # a full disk must not keep processes alive
+                self._state.write(self._data_dir)
+        self._end_children()
+        if not self._worker_only and self._users is not None:
+            for name in ("stack.json", "children.json"):
+                with suppress(OSError):
+                    (self._data_dir / name).unlink(missing_ok=True)
+            self._users.close()
+
+    def _end_children(self) -> None:
+        """Last started, first ended, so that the worker can still store what it has."""
+        for name in reversed(tuple(self._children)):
+            child = self._children.pop(name)
+            child.send(signal.SIGTERM)
+            deadline = time.monotonic() + child.service.stop_seconds
+            killed = False
+            while child.exit_code() is None:
+                if not killed and (self._hurried() or time.monotonic() > deadline):
+                    logger.warning("%s is killed", name)
+                    child.send(signal.SIGKILL)
+                    killed = True
+                self._sleep(0.1)
+
+    def _sleep(self, seconds: float) -> None:
+        """Until something happens: a signal, a child's end, or news from whoever started us."""
+        sources = [self._wake] if self._lifeline is None else [self._wake, self._lifeline]
+        ready, _, _ = select.select(sources, [], [], seconds)
+        if self._wake in ready:
+            with suppress(BlockingIOError):
+                os.read(self._wake, 4096)
+        if self._lifeline in ready and self._lifeline is not None:
+            news = os.read(self._lifeline, 4096)
+            if b"stay" in news:
+                self._stay = True
+            if not news:
+                self._lifeline = None
+
+    def _take_signals(self) -> int:
+        """Handle them all, so that none kills the keeper; returns what ``select`` wakes on."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        nothing: Callable[[int, object], None] = lambda *_: None  # noqa: E731
+        # Handlers, not SIG_IGN: that would be inherited by the children.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, nothing)
+        signal.signal(signal.SIGTERM, self._count_term)
+        return reader
+
+    def _count_term(self, *_: object) -> None:
+        self._terms += 1
+
+    def _say(self, event: str, **facts: object) -> None:
+        """ready | busy | shared | failed (message, refused) | worker_failed (message, refused)"""
+        with suppress(OSError):  # nobody listens any more
+            os.write(sys.stdout.fileno(), (json.dumps({"event": event, **facts}) + "\n").encode())
+
+
+def _end_of(child: Child, when: str) -> str:
+    tail = child.log_tail()
+    name, log = child.service.name, child.service.log
+    return f"{name} {child.how_it_ended()} {when}; the end of {log}:\n{tail}"
+
+
+def _read_plan() -> dict[str, object] | None:
+    """The first line of standard input, and not a byte more; None where it ends before."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(sys.stdin.fileno(), 1)
+        if not piece:
+            return None
+        line += piece
+    plan = json.loads(line)
+    assert isinstance(plan, dict)
+    return plan
+
+
+def main() -> int:
+    """Entry point of ``python -m producer.services.keeper``."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s keeper %(message)s")
+    plan = _read_plan()
+    return Keeper(plan).run() if plan is not None else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,429 @@
+"""The embedded stack: Redis, S3 and a worker on this machine, for as long as somebody wants it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from producer.services.state import FolderLock, State
+from shared.errors import InvalidSettings, SeedbedError, ServiceError
+from shared.settings import Settings
+
+START_SECONDS = 90.0
+"""For a stack to start, another's end that is waited for included."""
+
+STOP_SECONDS = 60.0
+"""For a stack to end: its worker's 30, Redis' 10 and S3's 5, and some patience."""
+
+HURRY_SECONDS = 10.0
+"""To end it after a second Ctrl-C."""
+
+LOOK_SECONDS = 0.25
+FOLDERS = {"": 0o777, "logs": 0o777, "objects": 0o777, "redis": 0o700}
+"""Folder to mode, less the umask: what Redis writes holds prompts."""
+
+
+class Stack:
+    """A stack in a data folder, started by us or joined.
+
+    Processes of the stack belong to a keeper process (``producer.services.keeper``), which ends
+    them in order as soon as the process that started it lets go or dies, by whatever signal.
+
+    As a context manager it stops, on leaving, what it has started.
+
+        with Stack(Path("seedbed-data")).start(worker_models=["demo"]) as stack:
+            client = Client.connect(stack.settings)
+
+    Args:
+        data_dir: Folder for everything the stack keeps; made if it is not there.
+        base: Pool, prefix and owner are taken from it.
+    """
+
+    def __init__(self, data_dir: Path, *, base: Settings | None = None) -> None:
+        self.data_dir = Path(os.path.abspath(data_dir))
+        self._base = base or Settings()
+        self._state: State | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._use: FolderLock | None = None
+        self._failure: SeedbedError | None = None
+        self.joined = False
+        """Somebody else keeps this stack: ``stop`` leaves it alone."""
+        self.left_running = False
+        """After ``stop``: others had joined, so it ends when the last of them does."""
+
+    @classmethod
+    def running(cls, data_dir: Path, *, base: Settings | None = None) -> Stack | None:
+        """The stack that somebody keeps in ``data_dir``, or None."""
+        stack = cls(data_dir, base=base)
+        state = State.read(stack.data_dir)
+        if state is None or state.stopping:
+            return None
+        stack._state = state
+        stack.joined = True
+        return stack
+
+    @classmethod
+    def shut_down(cls, data_dir: Path) -> bool:
+        """End the stack in ``data_dir``, whoever keeps it; False: there was none.
+
+        Ctrl-C while it drains ends it at once.
+
+        Raises:
+            ServiceError: It does not end.
+        """
+        state = State.read(Path(os.path.abspath(data_dir)))
+        if state is None:
+            return False
+        state.keeper.send(signal.SIGTERM)
+        try:
+            gone = _wait_until(lambda: not state.keeper.alive(), STOP_SECONDS)
+        except KeyboardInterrupt:
+            state.keeper.send(signal.SIGTERM)
+            _wait_until(lambda: not state.keeper.alive(), HURRY_SECONDS)
+            raise
+        if not gone:
+            state.keeper.send(signal.SIGTERM)
+            if not _wait_until(lambda: not state.keeper.alive(), HURRY_SECONDS):
+                raise ServiceError(
+                    f"the stack in {data_dir} does not end: look at its logs, "
+                    f"then kill process {state.keeper.pid}"
+                )
+        return True
+
+    @property
+    def settings(self) -> Settings:
+        """How to reach it, credentials included."""
+        state = self._known()
+        return self._base.with_values(
+            redis_url=state.redis_url,
+            broker_url=None,
+            bucket=state.bucket,
+            prefix=state.prefix,
+            pool=state.pool,
+            s3_endpoint_url=state.s3_endpoint_url,
+            s3_region="us-east-1",
+            access_key=state.access_key,
+            secret_key=state.secret_key,
+            data_dir=self.data_dir,
+        )
+
+    @property
+    def worker_models(self) -> tuple[str, ...]:
+        """What the stack's own worker was started for."""
+        return self._known().worker_models
+
+    @property
+    def logs(self) -> Path:
+        """Folder of ``redis.log``, ``s3.log``, ``worker.log`` and the keeper's ``stack.log``."""
+        return self.data_dir / "logs"
+
+    def start(
+        self,
+        *,
+        worker_models: Sequence[str] = (),
+        worker_args: Sequence[str] = (),
+        detach: bool = False,
+    ) -> Self:
+        """Start what is not running yet; a stack that is there is joined.
+
+        Returns when Redis and S3 answer. The worker is on its way by then: ``check`` tells if it
+        fails.
+
+        Args:
+            worker_models: What sweeps will ask for, each given as ``--model`` to the worker. A
+                joined stack gets one more worker for those its own was not started for. Empty:
+                no worker.
+            worker_args: Further arguments of ``seedbed worker``.
+            detach: Let the stack outlive this process, until ``shut_down``.
+
+        Raises:
+            InvalidSettings: The data folder cannot be one.
+            ServiceError: A service did not start; says which and why.
+        """
+        self._prepare_folder()
+        try:
+            self._start_or_join(tuple(worker_models), tuple(worker_args))
+            if detach and self._keeper is not None:
+                self._let_go()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def check(self) -> None:
+        """Raise if the stack, or the worker it was started for, is no more.
+
+        Cheap enough to call several times a second.
+
+        Raises:
+            InvalidSettings: The worker refused what it was told; the message is its own.
+            ServiceError: A service ended and starting it again was no use.
+        """
+        if self._keeper is not None:
+            self._hear(timeout=0.0)
+        if self._failure is not None:
+            raise self._failure
+        if self.joined:
+            state = State.read(self.data_dir)
+            if state is None or state.stopping or state.keeper != self._known().keeper:
+                raise ServiceError(f"the stack in {self.data_dir} was stopped by whoever keeps it")
+            if state.failure is not None:
+                raise _failure(state.failure, refused=state.refused)
+
+    def serve_forever(self) -> None:
+        """Wait until the stack ends; Ctrl-C goes through to the caller, who calls ``stop``.
+
+        Raises:
+            SeedbedError: As ``check``, except that an ordered end by ``shut_down`` is none.
+        """
+        keeper = self._known().keeper
+        while keeper.alive():
+            if self._keeper is not None:
+                self._hear(timeout=LOOK_SECONDS)
+                if self._failure is not None:
+                    raise self._failure
+            else:
+                time.sleep(LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """End what ``start`` has started: worker, then S3, then Redis. Safe to call twice.
+
+        Returns when all processes are gone. A Ctrl-C meanwhile ends them at once and is raised
+        again when they are gone.
+        """
+        if self._use is not None:
+            self._use.close()
+            self._use = None
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        try:
+            _end(keeper, self)
+        finally:
+            for pipe in (keeper.stdin, keeper.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _known(self) -> State:
+        if self._state is None:
+            raise ServiceError(f"no stack was started in {self.data_dir}")
+        return self._state
+
+    def _prepare_folder(self) -> None:
+        where = f"data folder {str(self.data_dir)!r}"
+        try:
+            for name, mode in FOLDERS.items():
+                folder = self.data_dir / name
+                folder.mkdir(mode=mode, parents=True, exist_ok=True)
+                # Making a file is the one true test of a writable folder.
+                probe = folder / f".probe-{os.getpid()}"
+                probe.write_bytes(b"\n")
+                probe.unlink()
+            (self.data_dir / ".gitignore").write_text("*\n", encoding="utf-8")
+        except (FileExistsError, NotADirectoryError) as exc:
+            raise InvalidSettings(
+                f"{where} is, or lies below, a file: set SEEDBED_DATA to a folder"
+            ) from exc
+        except OSError as exc:
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ServiceError(f"{where}: the disk is full; free some space") from exc
+            raise InvalidSettings(
+                f"{where} cannot be written to ({exc.strerror}): set SEEDBED_DATA to another"
+            ) from exc
+
+    def _start_or_join(self, models: tuple[str, ...], arguments: tuple[str, ...]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if self._join():
+                missing = tuple(model for model in models if model not in self.worker_models)
+                if missing:
+                    self._spawn(missing, arguments, worker_only=True)
+                    self._wait_for_start(deadline)
+                return
+            self._spawn(models, arguments, worker_only=False)
+            if self._wait_for_start(deadline):
+                self._state = State.read(self.data_dir)
+                if self._state is None:
+                    raise ServiceError(f"the stack in {self.data_dir} ended as soon as it started")
+                return
+            # Another process has the lock: it starts, or it stops. Look again.
+            self.stop()
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"another process has held {self.data_dir / 'stack.lock'} for "
+                    f"{START_SECONDS:g} s without a stack to join: end it, or use another folder"
+                )
+            time.sleep(0.1)
+
+    def _join(self) -> bool:
+        """Become one of the users of a running stack, which then outlasts whoever started it."""
+        if State.read(self.data_dir) is None:
+            return False
+        use = FolderLock(self.data_dir / "users.lock")
+        try:
+            if use.acquire(shared=True):
+                state = State.read(self.data_dir)
+                if state is not None and not state.stopping:
+                    self._state, self._use, self.joined = state, use, True
+                    return True
+        finally:
+            if self._use is not use:
+                use.close()
+        return False
+
+    def _spawn(
+        self, models: tuple[str, ...], arguments: tuple[str, ...], *, worker_only: bool
+    ) -> None:
+        settings = self.settings if worker_only else self._base
+        plan = {
+            "data_dir": str(self.data_dir),
+            "settings": {
+                item.name: getattr(settings, item.name)
+                for item in fields(settings)
+                if item.name != "data_dir"
+            },
+            "models": models,
+            "arguments": [*(f"--model={model}" for model in models), *arguments]
+            if models
+            else None,
+            "worker_only": worker_only,
+        }
+        # -P keeps folders of the current directory from being taken for our packages.
+        root = str(Path(__file__).resolve().parent.parent)
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        with (self.logs / "stack.log").open("ab") as log:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-P", "-m", "producer.services.keeper"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,
+                bufsize=0,
+            )
+        self._unread = b""
+        self._tell(json.dumps(plan).encode() + b"\n")
+
+    def _wait_for_start(self, deadline: float) -> bool:
+        """True: ready. False: somebody else keeps a stack here."""
+        while time.monotonic() < deadline:
+            event = self._hear(timeout=LOOK_SECONDS)
+            if self._failure is not None:
+                raise self._failure
+            if event == "ready":
+                return True
+            if event == "busy":
+                return False
+        raise ServiceError(f"the stack in {self.data_dir} did not start: look at {self.logs}")
+
+    def _hear(self, *, timeout: float) -> str | None:
+        """The keeper's next word, failures noted; None: nothing new."""
+        assert self._keeper is not None
+        assert self._keeper.stdout is not None
+        if b"\n" not in self._unread:
+            ready, _, _ = select.select([self._keeper.stdout], [], [], timeout)
+            if not ready:
+                return None
+            piece = self._keeper.stdout.read(65536) or b""
+            if not piece and self._failure is None:
+                code = self._keeper.wait()
+                self._failure = ServiceError(
+                    f"the stack's keeper ended with exit code {code}: look at {self.logs}"
+                )
+            self._unread += piece
+            if b"\n" not in self._unread:
+                return None
+        line, _, self._unread = self._unread.partition(b"\n")
+        news = json.loads(line)
+        if news["event"] in ("failed", "worker_failed"):
+            self._failure = _failure(news["message"], refused=news["refused"])
+        return str(news["event"])
+
+    def _tell(self, words: bytes) -> None:
+        assert self._keeper is not None
+        assert self._keeper.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; ``_hear`` says how
+            while words:
+                words = words[self._keeper.stdin.write(words) or 0 :]
+
+    def _let_go(self) -> None:
+        """Make the stack stay, and forget that we have started it."""
+        self._tell(b"stay\n")
+        assert self._keeper is not None
+        for pipe in (self._keeper.stdin, self._keeper.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._keeper.returncode = 0  # it is not ours to wait for any more
+        self._keeper = None
+        self.joined = True
+
+
+def _end(keeper: subprocess.Popen[bytes], stack: Stack) -> None:
+    """Let go of the keeper and wait until it has gone, or says that others use the stack."""
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    with suppress(OSError):
+        keeper.stdin.close()
+    interrupted = False
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        try:
+            ready, _, _ = select.select([keeper.stdout], [], [], LOOK_SECONDS)
+            if ready:
+                said = keeper.stdout.read(65536) or b""
+                if b'"shared"' in said and not interrupted:
+                    stack.left_running = True
+                    keeper.returncode = 0
+                    return
+                if not said:
+                    keeper.wait(HURRY_SECONDS)
+                    break
+            if time.monotonic() > deadline:
+                keeper.send_signal(signal.SIGTERM)
+                keeper.wait(HURRY_SECONDS)
+                break
+        except KeyboardInterrupt:
+            interrupted = True
+            keeper.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + HURRY_SECONDS
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _failure(message: str, *, refused: bool) -> SeedbedError:
+    return InvalidSettings(message) if refused else ServiceError(message)
+
+
+def _wait_until(condition: object, seconds: float) -> bool:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
