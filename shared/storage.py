@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -200,7 +201,8 @@ class Storage:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=full)
-                with answer["Body"] as stream:
+                # not `with answer["Body"]`: that yields urllib3's stream, with urllib3's errors
+                with closing(answer["Body"]) as stream:
                     return stream.read()
             except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as exc:
                 # boto3 retries requests, not bodies that break off half-way.

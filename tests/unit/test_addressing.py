@@ -9,18 +9,9 @@ import pytest
 from shared.addressing import address
 from shared.job import Job
 from shared.manifest import Output
-from shared.pin import Pin
+from tests.results import PIN
 
 JOB = Job(model="demo", prompt="a red circle")
-PIN = Pin(
-    weights="sha256:0123",
-    dtype="float32",
-    renderer="1",
-    height=64,
-    width=64,
-    scheduler="DDIMScheduler",
-    embeds_guidance=False,
-)
 
 
 def test_the_default_key_is_the_digest_in_256_folders() -> None:
