@@ -70,10 +70,14 @@ class PromptEmbeddings:
         """Whether this kind of pipeline takes embeddings from here."""
         return bool(self._names)
 
-    def rows(self, jobs: Sequence[Job]) -> tuple[dict[str, torch.Tensor], list[tuple[str, ...]]]:
+    def rows(
+        self, jobs: Sequence[Job], *, guided: bool
+    ) -> tuple[dict[str, torch.Tensor], list[tuple[str, ...]]]:
         """Embeddings of a batch, and each job's notes.
 
-        The jobs agree on whether they are guided; unguided ones have no negative half.
+        Args:
+            jobs: One row each.
+            guided: Classifier-free guidance is on: the negative prompts' half is wanted too.
 
         Returns:
             Call arguments, each (rows, ...), and one tuple of notes for each job.
@@ -81,7 +85,7 @@ class PromptEmbeddings:
         positive = [self._prompt(job.prompt) for job in jobs]
         halves = {name: [one.tensors[name] for one in positive] for name in self._names}
         notes = [[f"prompt {one.note}"] if one.note else [] for one in positive]
-        if jobs[0].guided:
+        if guided:
             negative = [
                 self._negative(job.negative_prompt, one)
                 for job, one in zip(jobs, positive, strict=True)

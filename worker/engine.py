@@ -158,17 +158,19 @@ class StockEngine:
             "guidance_scale": self._guidance(jobs),
             "generator": [_generator(job, self.loaded.device) for job in jobs],
         }
-        if first.guided and first.guidance_rescale > 0:
+        # A model that embeds the scale has no unguided half: what acts on that is left out.
+        guided = first.guided and not self.loaded.embeds_guidance
+        if guided and first.guidance_rescale > 0:
             wanted["guidance_rescale"] = first.guidance_rescale
         if (first.scheduler or self.loaded.native_scheduler) in self.loaded.scheduling.taking_eta:
             wanted["eta"] = first.eta
         notes: list[tuple[str, ...]] = [()] * len(jobs)
         if self.embeddings.supported:
-            tensors, notes = self.embeddings.rows(jobs)
+            tensors, notes = self.embeddings.rows(jobs, guided=guided)
             wanted |= tensors
         else:
             wanted["prompt"] = [job.prompt for job in jobs]
-            if first.guided and first.negative_prompt is not None:
+            if guided and first.negative_prompt is not None:
                 wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
         return self._accepted(wanted), notes
 
