@@ -15,6 +15,8 @@ REAPED = 16
 """Expired leases looked at in one go."""
 ANNOUNCED_FOR = 4.0
 """A worker that has missed this many of its beats is no longer listed."""
+LEAVING_SECONDS = 0.001
+"""The last announcement is forgotten at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,13 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop beating and take the worker off the list."""
         self._stop.set()
+        if not self._thread.is_alive():
+            return
         self._thread.join(timeout=5)
+        try:
+            self._announce(LEAVING_SECONDS)
+        except QueueError as exc:
+            logger.info("worker leaves unannounced", extra={"error": str(exc)})
 
     def ring_where_claimable(self) -> None:
         """One doorbell for each served model that has work for what is loaded here."""
@@ -64,14 +72,13 @@ class Heartbeat:
             if self._queue.claimable(model, pin=pin):
                 self._doorbell.ring(model)
 
+    def _announce(self, seconds: float) -> None:
+        self._queue.announce(self._worker, self._describe(), ttl_seconds=seconds)
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._queue.announce(
-                    self._worker,
-                    self._describe(),
-                    ttl_seconds=ANNOUNCED_FOR * 1.5 * self._mean_seconds,
-                )
+                self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
                 self._queue.reap(REAPED)
                 self.ring_where_claimable()
                 self._finalise()

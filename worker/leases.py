@@ -72,7 +72,8 @@ class LeaseKeeper:
     def stop(self) -> None:
         """End the thread; leases run out by themselves."""
         self._stop.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     def hold(self, claim: Claim) -> Lease:
         """Renew this claim from now on."""

@@ -114,22 +114,29 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Serve doorbells until SIGTERM or SIGINT; returns the exit code."""
-        self._keeper.start()
+        self.start_threads()
         try:
             return run_app(
                 self._app,
                 hostname=f"{self.name}@{socket.gethostname()}",
                 pool=self._settings.pool,
                 models=tuple(self._sources),
-                on_ready=self._heartbeat.start,
+                on_ready=lambda: logger.info("listening", extra={"worker": self.name}),
                 on_drain=self.drain,
             )
         finally:
-            self._heartbeat.stop()
-            if self._serving is not None:
-                self._serving.server.close()
-                self._serving.storer.close()
-            self._keeper.stop()
+            self.close()
+
+    def start_threads(self) -> None:
+        """Begin renewing leases and beating."""
+        self._keeper.start()
+        self._heartbeat.start()
+
+    def close(self) -> None:
+        """End every thread; what is rendered is stored before."""
+        self._heartbeat.stop()
+        self._unload()
+        self._keeper.stop()
 
     def drain(self) -> None:
         """Start nothing new; what is on the GPU may finish within the grace period."""
@@ -183,12 +190,16 @@ class WorkerProcess:
     def _switch_to(self, model: str) -> _Serving:
         with self._switch:
             if self._serving is None or self._serving.model != model:
-                if self._serving is not None:
-                    self._serving.server.close()
-                    self._serving.storer.close()
-                    self._serving = None  # frees the weights before the next ones are loaded
+                self._unload()
                 self._serving = self._load(model)
             return self._serving
+
+    def _unload(self) -> None:
+        """Free the weights, before others are loaded."""
+        if self._serving is not None:
+            self._serving.server.close()
+            self._serving.storer.close()
+            self._serving = None
 
     def _load(self, model: str) -> _Serving:
         started = time.perf_counter()
