@@ -146,13 +146,13 @@ class Storage:
                 "AWS_PROFILE names a profile that is in no AWS configuration file: "
                 "unset it or write the profile"
             ) from exc
-        except BotoCoreError as exc:
-            raise InvalidSettings(f"the AWS configuration cannot be used: {_line(exc)}") from exc
         except ValueError as exc:  # boto3 checks the endpoint's and the region's form this way
             raise InvalidSettings(
                 f"SEEDBED_S3_ENDPOINT_URL {_shown(url)!r} or SEEDBED_S3_REGION "
                 f"{settings.s3_region!r} cannot be right: {_line(exc, hide=url)}"
             ) from exc
+        except BotoCoreError as exc:
+            raise InvalidSettings(f"the AWS configuration cannot be used: {_line(exc)}") from exc
         return cls(
             client,
             bucket=settings.bucket,

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from producer.services.s3_server import rclone_command, rclone_environ
 from shared.errors import InvalidSettings, StorageError
 from shared.settings import Settings
 from shared.storage import Storage
@@ -73,15 +74,15 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def rclone_server() -> Iterator[S3Server]:
-    """``rclone serve s3`` over a temporary folder."""
+    """``rclone serve s3`` over a temporary folder, with the embedded stack's own flags."""
     binary = find_binary("rclone")
     with _scratch() as folder:
         (folder / "objects" / BUCKET).mkdir(parents=True)
         port = free_ports(1)[0]
         access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-        command = [binary, "serve", "s3", "--config", "", "--addr", f"127.0.0.1:{port}"]
-        command += ["--auth-key", f"{access_key},{secret_key}", str(folder / "objects")]
-        with _running(command, folder=folder) as process:
+        command = rclone_command(Path(binary), folder / "objects", port=port)
+        environ = rclone_environ(os.environ, access_key=access_key, secret_key=secret_key)
+        with _running(command, folder=folder, environ=environ) as process:
             server = S3Server(
                 name="rclone",
                 url=f"http://127.0.0.1:{port}",
@@ -140,20 +141,18 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _running(command: list[str], *, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: Sequence[str], *, folder: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, env=environ
         )
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # nothing of it is kept, and SeaweedFS takes its time over a SIGTERM
+        process.wait()
 
 
 def _wait_until_ready(server: S3Server) -> None:
