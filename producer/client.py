@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from producer.references import pick_sweep
 from producer.submission import Submission, Submitter, models_of
-from shared.errors import InvalidSettings, WaitTimeout
+from shared.errors import InvalidSettings, QueueUnavailable, UnknownSweep, WaitTimeout
 from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.settings import Settings
@@ -18,13 +18,15 @@ from shared.sweep import Sweep
 
 if TYPE_CHECKING:
     from shared.doorbell import Doorbell
-    from shared.queue import JobQueue, SweepStatus
+    from shared.queue import JobQueue, State, SweepStatus
     from shared.storage import Storage
 
 ENDED = ("done", "cancelled")
 """States in which nothing more happens by itself."""
 WATCH_SECONDS = 0.5
 """How often `Client.watch` asks the queue."""
+OUTAGE_SECONDS = 30.0
+"""How long a watch bears a Redis that does not answer, such as one that restarts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,10 @@ class Client:
             UnknownSweep: There is none.
             InvalidInput: There are several.
         """
-        return pick_sweep(reference, [status.id for status in self.queue.sweeps()])
+        try:
+            return self.queue.status(reference).id
+        except UnknownSweep:
+            return pick_sweep(reference, [status.id for status in self.queue.sweeps()])
 
     def layout(self, reference: str) -> Layout:
         """The sweep's manifest and blocks: the way from an index to its job."""
@@ -148,27 +153,37 @@ class Client:
             for failure in self.queue.failures(sweep_id, limit)
         ]
 
-    def workers(self) -> list[dict[str, object]]:
+    def workers(self) -> list[dict[str, Any]]:
         """What the pool's live workers say of themselves."""
         return self.queue.workers()
 
-    def pause(self, reference: str) -> None:
-        """Hand out no more jobs of it; what is being rendered is finished."""
-        self.queue.pause(self.find(reference))
+    def pause(self, reference: str) -> State:
+        """Hand out no more jobs of it; what is being rendered is finished.
 
-    def resume(self, reference: str) -> None:
+        Returns:
+            The sweep's state now, as the next two do.
+        """
+        return self.queue.pause(self.find(reference))
+
+    def resume(self, reference: str) -> State:
         """End a pause."""
         sweep_id = self.find(reference)
-        self.queue.resume(sweep_id)
+        state = self.queue.resume(sweep_id)
         self.ring(models_of(self.layout(sweep_id)))
+        return state
 
-    def cancel(self, reference: str) -> None:
+    def cancel(self, reference: str) -> State:
         """Render no more of it; stored images stay, and submitting it again goes on."""
-        self.queue.cancel(self.find(reference))
+        return self.queue.cancel(self.find(reference))
 
-    def delete(self, reference: str) -> None:
-        """Forget it in the queue; stored images stay."""
-        self.queue.delete(self.find(reference))
+    def delete(self, reference: str) -> str:
+        """Forget it in the queue; stored images stay. Returns its id."""
+        try:
+            self.queue.delete(reference)  # also one whose record is malformed
+        except UnknownSweep:
+            reference = self.find(reference)
+            self.queue.delete(reference)
+        return reference
 
     def retry(self, reference: str, *, indices: Sequence[int] | None = None) -> int:
         """Revive dead jobs, all or those at ``indices``; returns how many there were.
@@ -187,13 +202,24 @@ class Client:
     def watch(
         self, reference: str, *, interval_seconds: float = WATCH_SECONDS
     ) -> Iterator[SweepStatus]:
-        """The sweep's status again and again, until it is done or cancelled."""
+        """The sweep's status again and again, until it is done or cancelled.
+
+        Raises:
+            QueueUnavailable: Redis has not answered for OUTAGE_SECONDS.
+        """
         sweep_id = self.find(reference)
+        answered_at = time.monotonic()
         while True:
-            status = self.queue.status(sweep_id)
-            yield status
-            if status.state in ENDED:
-                return
+            try:
+                status = self.queue.status(sweep_id)
+            except QueueUnavailable:
+                if time.monotonic() - answered_at > OUTAGE_SECONDS:
+                    raise
+            else:
+                answered_at = time.monotonic()
+                yield status
+                if status.state in ENDED:
+                    return
             time.sleep(interval_seconds)
 
     def wait(self, reference: str, *, timeout_seconds: float) -> SweepStatus:

@@ -22,8 +22,6 @@ PREFILL_LIMIT = 20_000
 """Jobs looked up at submit; in larger sweeps the workers find stored images as they come."""
 CHECK_LIMIT = 1_000_000
 """Jobs of a finished sweep that are looked up: about 40 s of digests and 200 MB of keys."""
-COMMIT_POSITIONS = 1_000
-"""Positions committed by one script call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,17 +150,14 @@ class Submitter:
     def _commit(self, sweep_id: str, epoch: int, sizes: Mapping[int, int]) -> None:
         from shared.queue import CommitGroup
 
-        positions = sorted(sizes)
-        for start in range(0, len(positions), COMMIT_POSITIONS):
-            part = tuple(positions[start : start + COMMIT_POSITIONS])
-            group = CommitGroup(
-                sweep_id=sweep_id,
-                epoch=epoch,
-                positions=part,
-                bytes=tuple(sizes[position] for position in part),
-                reused=True,
-            )
-            self._queue.commit(None, [group])
+        group = CommitGroup(
+            sweep_id=sweep_id,
+            epoch=epoch,
+            positions=tuple(sizes),
+            bytes=tuple(sizes.values()),
+            reused=True,
+        )
+        self._queue.commit(None, [group])
 
 
 def make_record(sweep: Sweep, owner: str) -> SweepRecord:

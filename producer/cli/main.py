@@ -1,0 +1,113 @@
+"""The command line: one group, and the boundary where errors become one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from producer.cli.examples import examples
+from producer.cli.run_commands import down, run, up
+from producer.cli.schema_command import schema
+from producer.cli.submit_commands import submit
+from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, retry, status, watch
+from producer.cli.worker_command import worker
+from shared.errors import SeedbedError
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def _version() -> str:
+    try:
+        return version("seedbed")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        'seedbed run -p "a red circle" --seed 0..7 --guidance-scale 1,4,7.5',
+        "seedbed run sweep.yaml",
+    ),
+)
+@click.version_option(_version(), prog_name="seedbed")
+@click.option("--debug", is_flag=True, help="log everything, and show tracebacks")
+def cli(debug: bool) -> None:
+    """Render prompt sweeps on a pool of GPU workers."""
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+
+for _command in (
+    run,
+    up,
+    down,
+    submit,
+    status,
+    watch,
+    ls,
+    pause,
+    resume,
+    cancel,
+    retry,
+    delete,
+    worker,
+    schema,
+):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: the console script."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_exit_code(given))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    """Errors become one line on stderr and a code; a traceback only with --debug."""
+    try:
+        code: Any = cli.main(arguments, prog_name="seedbed", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush
+        return 1
+    except SeedbedError as exc:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"error: {_one_line(exc)}", err=True)
+        return exc.exit_code
+    except Exception as exc:
+        if "--debug" in arguments:
+            raise
+        click.echo(
+            f"error: this is a bug in seedbed: {type(exc).__name__}: {_one_line(exc)} "
+            f"(run it again as 'seedbed --debug ...' for the traceback)",
+            err=True,
+        )
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(exc: Exception) -> str:
+    from producer.cli.output import one_line
+
+    return one_line(" ".join(str(exc).split()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""``run``, ``up`` and ``down``: the embedded stack, and a sweep from its file to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from producer.cli.examples import examples
+from producer.cli.output import say
+from producer.cli.progress import open_view
+from producer.cli.settings_options import Flags, given_settings, pool_options
+from producer.cli.submit_commands import describe
+from producer.cli.sweep_commands import print_failures, verdict
+from producer.cli.sweep_options import Values, make_sweep, sweep_options
+from producer.model_folder import DEMO, check_model_folder
+from producer.models import Weights, weights_of
+
+if TYPE_CHECKING:
+    from producer.run_pool import RunPool
+    from shared.queue import SweepStatus
+    from shared.sweep import Sweep
+
+
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what can be said of the embedded stack's worker."""
+    batch = click.option("--batch-size", type=click.IntRange(1, 1024), help="images a batch")
+    device = click.option("--device", help="cuda, mps or cpu; the best there is if not given")
+    return batch(device(command))
+
+
+@click.command(
+    epilog=examples(
+        'seedbed run -p "a red circle" -p "a blue star" --seed 0..7 --guidance-scale 1,4',
+        "seedbed run sweep.yaml --out images",
+    )
+)
+@sweep_options
+@click.option("--out", type=click.Path(path_type=Path), help="folder (default: the sweep's name)")
+@click.option("--file-name", metavar="TEMPLATE", help="such as '{index:06}_seed={seed}'")
+@click.option("--retry", is_flag=True, help="give jobs that failed for good another chance")
+@worker_options
+@pool_options
+def run(
+    values: Values,
+    flags: Flags,
+    out: Path | None,
+    file_name: str | None,
+    retry: bool,
+    device: str | None,
+    batch_size: int | None,
+) -> int:
+    """Render a sweep, here and now, into a folder.
+
+    Uses the configured pool, or starts an embedded one (Redis, S3 and a worker on this machine)
+    and stops it in the end. Images that storage holds are not rendered again: a run that was
+    interrupted goes on, and one that was complete is over within seconds.
+    """
+    from producer.run_pool import RunPool
+
+    sweep = make_sweep({"model": DEMO, **values})
+    settings = given_settings(flags)
+    weights = weights_of(sweep.layout)
+    if settings.redis_url is None:
+        for item in weights:
+            check_model_folder(item.model)
+    try:
+        with RunPool(settings, worker_args=worker_args(device, batch_size)) as pool:
+            status = _render(pool, sweep, weights, retry)
+            complete = _collect(pool, sweep, out or _folder(sweep), file_name)
+            failures = pool.client.failures(sweep.id)
+    except KeyboardInterrupt:
+        say("stopped; nothing is lost: run it again and it goes on")
+        raise
+    print_failures(failures, sweep.id)
+    if any(failure.dead for failure in failures):
+        say("'seedbed run --retry ...' gives them another chance")
+    return verdict(status) if complete else 1
+
+
+@click.command(
+    epilog=examples("seedbed up", "seedbed up --model runwayml/stable-diffusion-v1-5 --detach")
+)
+@click.option("--model", "models", multiple=True, help="what the worker serves (default: demo)")
+@click.option("--detach", is_flag=True, help="return when it runs; 'seedbed down' ends it")
+@worker_options
+@pool_options
+def up(
+    models: tuple[str, ...],
+    detach: bool,
+    device: str | None,
+    batch_size: int | None,
+    flags: Flags,
+) -> None:
+    """Keep a pool running on this machine: Redis, S3 and a worker.
+
+    Every other command in this folder uses it, until Ctrl-C or 'seedbed down'.
+    """
+    from producer.stack import Stack
+
+    settings = given_settings(flags)
+    chosen = models or (DEMO,)
+    for model in chosen:
+        check_model_folder(model.partition("@")[0])
+    if settings.redis_url is not None:
+        say("note: SEEDBED_REDIS_URL is set, so other commands use that pool, not this one")
+    stack = Stack(settings.data_dir, base=settings)
+    with stack.start(
+        worker_models=chosen, worker_args=worker_args(device, batch_size), detach=detach
+    ):
+        say(f"Redis and S3 run; images are files under {stack.data_dir / 'objects'}")
+        say(f"a worker is loading {', '.join(chosen)}; logs are in {stack.logs}")
+        if detach:
+            say("'seedbed down' ends it")
+        else:
+            say("Ctrl-C ends it")
+            stack.serve_forever()
+
+
+@click.command(epilog=examples("seedbed down", "seedbed down --data /var/lib/seedbed"))
+@pool_options
+def down(flags: Flags) -> None:
+    """End the pool that 'seedbed up' keeps running here; what is stored stays."""
+    from producer.stack import Stack
+
+    data_dir = given_settings(flags).data_dir
+    ended = Stack.shut_down(data_dir)
+    say(f"the stack in {data_dir} {'has ended' if ended else 'was not running'}")
+
+
+def worker_args(device: str | None, batch_size: int | None) -> list[str]:
+    """Arguments of ``seedbed worker``."""
+    given = {"--device": device, "--batch-size": batch_size}
+    return [f"{option}={value}" for option, value in given.items() if value is not None]
+
+
+def _render(pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bool) -> SweepStatus:
+    """Submit, and wait until every image is made or given up."""
+    client = pool.client
+    submission = client.submit(sweep)
+    say(f"{sweep.id}: {describe(submission)}")
+    if retry:
+        client.retry(sweep.id)
+    if submission.state == "paused":
+        client.resume(sweep.id)
+        say("it was paused, and is resumed")
+    status = client.status(sweep.id)
+    if status.done + status.dead == status.total:
+        return status
+    if pool.embedded:
+        pool.start_workers(weights)
+    else:
+        _tell_unserved(pool, weights)
+    with open_view() as view:
+        for status in pool.follow(sweep.id):
+            view.update(status)
+    return status
+
+
+def _tell_unserved(pool: RunPool, weights: tuple[Weights, ...]) -> None:
+    served = {key for worker in pool.client.workers() for key in worker.get("model_keys", ())}
+    for item in weights:
+        if item.key not in served:
+            say(
+                f"no worker serves {item.option} yet: start one with "
+                f"'seedbed worker --model {item.option}'; waiting for it"
+            )
+
+
+def _folder(sweep: Sweep) -> Path:
+    """Named after the sweep, or after its id where it has no name of its own."""
+    name = sweep.manifest.name
+    return Path(sweep.id if name == "sweep" else name)
+
+
+def _collect(pool: RunPool, sweep: Sweep, folder: Path, file_name: str | None) -> bool:
+    """Bring the images; returns whether all that are done could be had."""
+    from producer.done import done_positions
+    from producer.fetch import fetch
+    from producer.results import SweepResults
+
+    client = pool.client
+    results = SweepResults.open(client.queue, client.storage, sweep.id)
+    positions = done_positions(client.queue, sweep.id, results.total)
+    fetched = fetch(results, map(results.layout.index_of, positions), folder, name=file_name)
+    for problem in fetched.problems:
+        say(f"image {problem.index} {problem.reason}")
+    say(f"{fetched.written + fetched.skipped:,} images in {folder}{'/' if folder.name else ''}")
+    return not (fetched.missing or fetched.damaged)

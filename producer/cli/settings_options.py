@@ -1,0 +1,70 @@
+"""Options that say where the pool is, and what is used when none of them is given."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from shared.errors import InvalidSettings
+from shared.settings import VARIABLES, Settings
+
+Flags = dict[str, str | None]
+"""Setting to the option's value, None where it was not given."""
+
+HELP: dict[str, str] = {
+    "redis_url": "Redis that holds the queue",
+    "broker_url": "Celery's broker; the queue's Redis if not given",
+    "pool": "name of the pool",
+    "bucket": "S3 bucket; credentials come from the standard AWS chain",
+    "prefix": "key prefix inside the bucket",
+    "s3_endpoint_url": "S3-compatible endpoint; AWS if not given",
+    "s3_region": "region of the bucket",
+    "owner": "whose sweeps these are, for fair sharing",
+    "data_dir": "folder of the embedded stack (default: seedbed-data)",
+}
+
+
+def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which takes the outcome as ``flags``."""
+
+    @functools.wraps(command)
+    def with_flags(*args: Any, **given: Any) -> Any:
+        flags = {name: given.pop(name) for name in VARIABLES}
+        return command(*args, flags=flags, **given)
+
+    for name in reversed(VARIABLES):
+        option = "--data" if name == "data_dir" else "--" + name.replace("_", "-")
+        describe = click.option(
+            option, name, metavar="TEXT", help=f"{HELP[name]}  [env: {VARIABLES[name]}]"
+        )
+        with_flags = describe(with_flags)
+    return with_flags
+
+
+def given_settings(flags: Flags) -> Settings:
+    """Settings from flags, then the environment, then defaults."""
+    return Settings.resolve(flags, os.environ)
+
+
+def find_pool(flags: Flags) -> Settings:
+    """The configured pool, else the embedded stack that ``seedbed up`` keeps running here.
+
+    Raises:
+        InvalidSettings: There is neither.
+    """
+    settings = given_settings(flags)
+    if settings.redis_url is not None:
+        return settings
+    from producer.stack import Stack
+
+    stack = Stack.running(settings.data_dir, base=settings)
+    if stack is None:
+        raise InvalidSettings(
+            f"no pool: no stack runs in {str(settings.data_dir)!r} and SEEDBED_REDIS_URL is not "
+            f"set; start one with 'seedbed up', or set it"
+        )
+    return stack.settings

@@ -1,0 +1,203 @@
+"""``status``, ``watch``, ``ls`` and what can be done to a sweep: pause to delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from producer.cli.examples import examples
+from producer.cli.output import one_line, plain, print_json, print_table, say, size_text
+from producer.cli.progress import open_view
+from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.client import ENDED, Client, JobFailure
+from shared.errors import WaitTimeout
+
+if TYPE_CHECKING:
+    from shared.queue import SweepStatus
+
+SHOWN_FAILURES = 20
+
+sweep_argument = click.argument("sweep")
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
+
+
+@click.command(
+    epilog=examples("seedbed status shapes-study", "seedbed status shapes-study --json | jq .done")
+)
+@sweep_argument
+@pool_options
+@json_option
+def status(sweep: str, flags: Flags, as_json: bool) -> None:
+    """Tell how far a sweep is, and which jobs failed.
+
+    SWEEP is an id, a unique beginning of one, or a name.
+    """
+    client = Client(find_pool(flags))
+    found = client.status(sweep)
+    failures = client.failures(found.id)
+    if as_json:
+        print_json({**plain(found), "failures": plain(failures)})
+        return
+    for name, text in _facts(found):
+        click.echo(f"{name:<10} {text}")
+    print_failures(failures, found.id)
+
+
+@click.command(epilog=examples("seedbed watch shapes-study", "seedbed watch shapes-study --json"))
+@sweep_argument
+@click.option("--timeout", type=float, metavar="SECONDS", help="give up and exit 3 after this long")
+@pool_options
+@json_option
+def watch(sweep: str, timeout: float | None, flags: Flags, as_json: bool) -> int:
+    """Follow a sweep until it is done or cancelled.
+
+    With --json, prints a line each time something has changed.
+    """
+    client = Client(find_pool(flags))
+    sweep_id = client.find(sweep)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    last = None
+    with open_view(quiet=as_json) as view:
+        for found in client.watch(sweep_id):
+            view.update(found)
+            if as_json and found != last:
+                print_json(found)
+            last = found
+            if found.state not in ENDED and deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(f"sweep {sweep_id} is {found.state} after {timeout:g} s")
+    print_failures(client.failures(sweep_id), sweep_id)
+    return verdict(found)
+
+
+@click.command(epilog=examples("seedbed ls", "seedbed ls --json"))
+@pool_options
+@json_option
+def ls(flags: Flags, as_json: bool) -> None:
+    """List the pool's sweeps, newest first."""
+    sweeps = Client(find_pool(flags)).sweeps()
+    if as_json:
+        print_json(sweeps)
+        return
+    if not sweeps:
+        say("no sweeps; 'seedbed submit' or 'seedbed run' makes one")
+        return
+    print_table(
+        ("SWEEP", "STATE", "DONE", "FAILED", "TOTAL", "OWNER"),
+        [
+            (
+                found.id,
+                found.state,
+                f"{found.done:,}",
+                f"{found.dead:,}",
+                f"{found.total:,}",
+                one_line(found.owner),
+            )
+            for found in sweeps
+        ],
+    )
+
+
+@click.command(epilog=examples("seedbed pause shapes-study", "seedbed pause shapes-study --json"))
+@sweep_argument
+@pool_options
+@json_option
+def pause(sweep: str, flags: Flags, as_json: bool) -> None:
+    """Hand out no more jobs of a sweep; what is being rendered is finished."""
+    _change(Client.pause, sweep, flags, as_json)
+
+
+@click.command(epilog=examples("seedbed resume shapes-study", "seedbed resume shapes-study --json"))
+@sweep_argument
+@pool_options
+@json_option
+def resume(sweep: str, flags: Flags, as_json: bool) -> None:
+    """End a pause."""
+    _change(Client.resume, sweep, flags, as_json)
+
+
+@click.command(epilog=examples("seedbed cancel shapes-study", "seedbed cancel shapes-study --json"))
+@sweep_argument
+@pool_options
+@json_option
+def cancel(sweep: str, flags: Flags, as_json: bool) -> None:
+    """Render no more of a sweep; its images stay, and submitting it again goes on."""
+    _change(Client.cancel, sweep, flags, as_json)
+
+
+@click.command(
+    epilog=examples(
+        "seedbed retry shapes-study", "seedbed retry shapes-study --index 3 --index 17 --json"
+    )
+)
+@sweep_argument
+@click.option("--index", "indices", type=int, multiple=True, help="only this job; repeatable")
+@pool_options
+@json_option
+def retry(sweep: str, indices: tuple[int, ...], flags: Flags, as_json: bool) -> None:
+    """Revive jobs that were given up."""
+    client = Client(find_pool(flags))
+    sweep_id = client.find(sweep)
+    revived = client.retry(sweep_id, indices=indices or None)
+    if as_json:
+        print_json({"sweep_id": sweep_id, "revived": revived})
+    else:
+        say(f"{sweep_id}: {revived:,} {'job' if revived == 1 else 'jobs'} revived")
+
+
+@click.command(epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"))
+@sweep_argument
+@pool_options
+@json_option
+def delete(sweep: str, flags: Flags, as_json: bool) -> None:
+    """Forget a sweep in the queue; its images stay in storage."""
+    sweep_id = Client(find_pool(flags)).delete(sweep)
+    if as_json:
+        print_json({"sweep_id": sweep_id, "deleted": True})
+    else:
+        say(f"{sweep_id}: forgotten; its images stay in storage")
+
+
+def print_failures(failures: list[JobFailure], sweep_id: str) -> None:
+    """The failed jobs, a line each, and what to do about them."""
+    for failure in failures[:SHOWN_FAILURES]:
+        kind = "failed" if failure.dead else "to be tried again"
+        tries = f"{failure.attempts} {'try' if failure.attempts == 1 else 'tries'}"
+        say(f"job {failure.index}: {kind} after {tries}: {one_line(failure.reason)}")
+    if len(failures) > SHOWN_FAILURES:
+        say(f"... and more; 'seedbed status {sweep_id} --json' lists them")
+
+
+def verdict(status: SweepStatus) -> int:
+    """The exit code of a wait that has come to an end."""
+    return 0 if status.state == "done" and not status.dead else 1
+
+
+def _change(verb: Callable[[Client, str], str], sweep: str, flags: Flags, as_json: bool) -> None:
+    client = Client(find_pool(flags))
+    sweep_id = client.find(sweep)
+    state = verb(client, sweep_id)
+    if as_json:
+        print_json({"sweep_id": sweep_id, "state": state})
+    else:
+        say(f"{sweep_id}: {state}")
+
+
+def _facts(status: SweepStatus) -> list[tuple[str, str]]:
+    """Name and text of each line of ``status``."""
+    reused = f" ({status.reused:,} were in storage already)" if status.reused else ""
+    facts = [
+        ("sweep", status.id),
+        ("state", status.state),
+        ("owner", one_line(status.owner)),
+        ("done", f"{status.done:,} of {status.total:,}{reused}, {size_text(status.bytes)}"),
+    ]
+    counts = {
+        "rendering": status.leased,
+        "pending": status.pending,
+        "failed": status.dead,
+        "cancelled": status.cancelled,
+    }
+    return facts + [(name, f"{count:,}") for name, count in counts.items() if count]

@@ -1,0 +1,108 @@
+"""A sweep on the command line: a file, and an option for every field of a job.
+
+The options come from the table of fields. Their order on the command line is the order of the
+axes, since click hands parameters over in the order they were given.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from producer.sweep_file import read_values
+from shared.fields import FIELDS, Field
+from shared.sweep import DIRECTIVES, Sweep
+
+SHORT = {"prompt": "-p"}
+NULL = "null"
+"""How an option says null for a field that is not text."""
+
+Values = dict[str, object]
+
+
+def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add FILE and the fields' options to a command, which takes the outcome as ``values``."""
+
+    @functools.wraps(command)
+    def with_values(*args: Any, **given: Any) -> Any:
+        file = given.pop("file")
+        no_negative = given.pop("no_negative_prompt")
+        key = given.pop("key")
+        said = {name: given.pop(name) for name in list(given) if name in _NAMES}
+        values = {name: value for name, value in said.items() if value not in (None, ())}
+        if no_negative:
+            values["negative_prompt"] = (None, *values.get("negative_prompt", ()))
+        return command(*args, values=_merge(file, values, key), **given)
+
+    for add in reversed([_FILE, *(_field_option(field) for field in FIELDS.values()), *_OTHERS]):
+        with_values = add(with_values)
+    return with_values
+
+
+def make_sweep(values: Values) -> Sweep:
+    """Validate, and tell on stderr what was mended."""
+    from producer.cli.output import say
+
+    sweep = Sweep.from_mapping(values)
+    for note in sweep.notes:
+        say(f"note: {note}")
+    return sweep
+
+
+def split_option(field: Field, text: str) -> list[str | None]:
+    """The values in one option's text: text fields are never split, others at commas."""
+    if field.kind == "text":
+        return [text]
+    parts = [part.strip() for part in text.split(",")]
+    return [None if field.nullable and part == NULL else part for part in parts]
+
+
+def _merge(file: str | None, options: Mapping[str, Any], key: str | None) -> Values:
+    values: Values = read_values(file) if file is not None else {}
+    for name, given in options.items():
+        values[name] = (
+            [value for text in given for value in _spread(name, text)] if name in FIELDS else given
+        )
+    if key is not None:
+        output = values.get("output")
+        values["output"] = {**(output if isinstance(output, Mapping) else {}), "key": key}
+    return values
+
+
+def _spread(name: str, text: str | None) -> list[str | None]:
+    return [None] if text is None else split_option(FIELDS[name], text)
+
+
+def _field_option(field: Field) -> Callable[..., Any]:
+    names = [field.option, *([SHORT[field.name]] if field.name in SHORT else [])]
+    listed = "; repeat it for more" if field.kind == "text" else "; commas and a..b make an axis"
+    default = "" if field.default is None else f"  [default: {field.default}]"
+    return click.option(
+        *names,
+        field.name,
+        multiple=True,
+        metavar="TEXT" if field.kind == "text" else "VALUES",
+        help=f"{field.help}{listed}{default}",
+    )
+
+
+_FILE = click.argument("file", required=False, metavar="[FILE]")
+_OTHERS = (
+    click.option(
+        "--no-negative-prompt",
+        is_flag=True,
+        help="none at all, also as one value beside --negative-prompt",
+    ),
+    click.option("--name", metavar="TEXT", help="the sweep's name, part of its id"),
+    click.option(
+        "--num-images-per-prompt", metavar="N", help="as many consecutive seeds for each seed"
+    ),
+    click.option("--key", metavar="TEMPLATE", help="object key; it must hold {digest}"),
+    click.option("--reuse/--no-reuse", default=None, help="take images storage has already"),
+    click.option("--priority", metavar="N", help="-100 to 100, higher first"),
+    click.option("--weight", metavar="W", help="share among sweeps of one priority and owner"),
+)
+_NAMES = {*FIELDS, *DIRECTIVES}

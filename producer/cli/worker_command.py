@@ -1,0 +1,80 @@
+"""``worker``: becomes the worker's own process, which alone imports torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from producer.cli.examples import examples
+from producer.cli.settings_options import Flags, find_pool, pool_options
+from shared.errors import InvalidSettings
+from shared.settings import Settings
+from shared.worker_options import VARIABLE, WorkerOptions
+
+NEEDED = ("torch", "diffusers", "transformers", "accelerate")
+DEFAULT = WorkerOptions(models=("demo",))
+
+
+def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    option = "--" + name.replace("_", "-")
+    default = getattr(DEFAULT, name)
+    return click.option(option, type=float, default=default, show_default=True, help=text)
+
+
+@click.command(
+    epilog=examples(
+        "seedbed worker --model stabilityai/stable-diffusion-2-1",
+        "seedbed worker --model ./my-checkpoint --batch-size 8 --device cuda",
+    )
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="hub id or folder, with @REVISION if need be; repeatable, the first is loaded at start",
+)
+@click.option("--variant", help="weight files' variant, such as fp16")
+@click.option("--batch-size", type=int, help="images a batch; measured at start if not given")
+@click.option("--device", help="cuda, mps or cpu; the best there is if not given")
+@click.option("--dtype", help="float16, bfloat16 or float32; the device's usual if not given")
+@click.option(
+    "--attention-slicing",
+    default=DEFAULT.attention_slicing,
+    show_default=True,
+    help="adaptive, auto, max, off, or a number of heads",
+)
+@_seconds("lease_seconds", "a claim's lifetime between renewals")
+@_seconds("gpu_seconds", "the longest one batch may take before the watchdog ends the process")
+@_seconds("budget_seconds", "how long one doorbell serves")
+@_seconds("grace_seconds", "how long a drain waits for the batch on the GPU")
+@_seconds("timer_seconds", "mean time between looks for work")
+@pool_options
+def worker(flags: Flags, **given: Any) -> NoReturn:
+    """Serve a pool with this machine's GPU, until SIGTERM or Ctrl-C."""
+    options = WorkerOptions(**given)
+    settings = find_pool(flags)
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidSettings(
+            f"a worker needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            f"not installed here: pip install 'seedbed[worker]'"
+        )
+    environ = worker_environ(settings, options)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "worker"], environ)
+
+
+def worker_environ(settings: Settings, options: WorkerOptions) -> dict[str, str]:
+    """This process' environment, with settings and options for the worker's."""
+    environ = {**os.environ, **settings.to_environ(), VARIABLE: options.to_json()}
+    root = Path(__file__).resolve().parents[2]
+    if root.name not in ("site-packages", "dist-packages"):  # a checkout that is not installed
+        environ["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (str(root), os.environ.get("PYTHONPATH")))
+        )
+    return environ
