@@ -177,10 +177,15 @@ REQUIRED = ("model", "prompt")
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint with the nearest right name, or the list of them where it is short."""
-    close = difflib.get_close_matches(name[:SHOWN_CHARS], known, n=1, cutoff=NEAR)
+    """A hint with the nearest right name, or the list of them where none is near."""
+    slip = name[:SHOWN_CHARS].lower()
+    rights = {right.lower(): right for right in known}
+    close = difflib.get_close_matches(slip, rights, n=1, cutoff=NEAR)
+    holding = [right for right in rights if slip in right] if len(slip) > 2 else []
+    if holding:  # "steps" is meant for num_inference_steps, though it is spelt more like "seed"
+        close = [min(holding, key=lambda right: (right.index(slip), len(right)))]
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {rights[close[0]]!r}?"
     listed = ", ".join(known[:SHOWN_NAMES])
     return f"it can be {listed}{', ...' if len(known) > SHOWN_NAMES else ''}"
 

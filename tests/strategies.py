@@ -1,0 +1,67 @@
+"""Hypothesis strategies for sweeps: small ones of every shape, and the texts they may hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shared.fields import DEVICES
+from shared.schedulers import SCHEDULERS
+from shared.sweep import Sweep
+
+MAX_AXIS = 4
+"""Values drawn for one axis; a dozen axes of four is as many jobs as a test can count."""
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+filled_texts = texts.filter(lambda text: bool(text.strip()))
+sizes = st.none() | st.integers(1, 1024).map(lambda number: number * 8)
+seeds = st.integers(0, 2**63 - 1)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,9}", fullmatch=True)
+
+FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "model": filled_texts,
+    "revision": st.none() | filled_texts,
+    "variant": st.none() | filled_texts,
+    "height": sizes,
+    "width": sizes,
+    "scheduler": st.none() | st.sampled_from(sorted(SCHEDULERS)),
+    "num_inference_steps": st.integers(1, 1000),
+    "guidance_scale": st.floats(0, 1000) | st.sampled_from([0, 1, 1.0, 1.5, 7.5]),
+    "guidance_rescale": st.floats(0, 1),
+    "eta": st.floats(0, 1),
+    "prompt": texts,
+    "negative_prompt": st.none() | texts,
+    "seed": seeds,
+    "generator_device": st.sampled_from(DEVICES),
+}
+"""Every field, and values it may have."""
+
+
+@st.composite
+def sweep_values(draw: st.DrawFn, *, max_axes: int = 4) -> dict[str, Any]:
+    """The mapping of a sweep: some fields fixed, some axes, in any order."""
+    named = draw(st.lists(st.sampled_from(sorted(FIELD_VALUES)), unique=True, max_size=9))
+    order = draw(st.permutations(sorted({*named, "model", "prompt"})))
+    varying = draw(st.lists(st.sampled_from(order), unique=True, max_size=max_axes))
+    values: dict[str, Any] = {}
+    for name in order:
+        one = FIELD_VALUES[name]
+        if name not in varying:
+            values[name] = draw(one)
+        elif name == "seed" and draw(st.booleans()):
+            start, step = draw(st.integers(0, 2**62)), draw(st.integers(1, 2**40))
+            values[name] = range(start, start + step * draw(st.integers(1, MAX_AXIS)), step)
+        else:
+            values[name] = draw(st.lists(one, min_size=1, max_size=MAX_AXIS))
+    return values
+
+
+def sweeps(*, max_axes: int = 4) -> st.SearchStrategy[Sweep]:
+    """Validated sweeps of at most MAX_AXIS ** max_axes jobs."""
+    return st.builds(
+        lambda values, name, reuse: Sweep.from_mapping({**values, "name": name, "reuse": reuse}),
+        sweep_values(max_axes=max_axes),
+        names,
+        st.booleans(),
+    )
