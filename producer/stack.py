@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -31,6 +31,10 @@ HURRY_SECONDS = 10.0
 """To end it after a second Ctrl-C."""
 
 LOOK_SECONDS = 0.25
+
+WORKER_COMMAND = (sys.executable, "-P", "-m", "producer.cli.main", "worker")
+"""`seedbed worker`; -P keeps folders of the current directory from being taken for our packages."""
+
 FOLDERS = {"": 0o777, "logs": 0o777, "objects": 0o777, "redis": 0o700}
 """Folder to mode, less the umask: what Redis writes holds prompts."""
 
@@ -49,16 +53,25 @@ class Stack:
     Args:
         data_dir: Folder for everything the stack keeps; made if it is not there.
         base: Pool, prefix and owner are taken from it.
+        worker_command: What starts a worker, without its arguments.
     """
 
-    def __init__(self, data_dir: Path, *, base: Settings | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        base: Settings | None = None,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
         self.data_dir = Path(os.path.abspath(data_dir))
         self._base = base or Settings()
+        self._worker_command = tuple(worker_command)
         self._state: State | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self._use: FolderLock | None = None
         self._failure: SeedbedError | None = None
+        self._ended_in_order = False
         self.joined = False
         """Somebody else keeps this stack: ``stop`` leaves it alone."""
         self.left_running = False
@@ -153,6 +166,8 @@ class Stack:
             InvalidSettings: The data folder cannot be one.
             ServiceError: A service did not start; says which and why.
         """
+        if self._state is not None:
+            raise RuntimeError("this Stack was started before: make another")
         self._prepare_folder()
         try:
             self._start_or_join(tuple(worker_models), tuple(worker_args))
@@ -193,6 +208,8 @@ class Stack:
         while keeper.alive():
             if self._keeper is not None:
                 self._hear(timeout=LOOK_SECONDS)
+                if self._ended_in_order:
+                    return
                 if self._failure is not None:
                     raise self._failure
             else:
@@ -204,19 +221,19 @@ class Stack:
         Returns when all processes are gone. A Ctrl-C meanwhile ends them at once and is raised
         again when they are gone.
         """
-        if self._use is not None:
-            self._use.close()
-            self._use = None
         keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
         try:
-            _end(keeper, self)
+            if keeper is not None:
+                _end(keeper, self)
         finally:
-            for pipe in (keeper.stdin, keeper.stdout):
+            for pipe in (keeper.stdin, keeper.stdout) if keeper is not None else ():
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
+            # Last, since our own worker needs the stack while it drains.
+            if self._use is not None:
+                self._use.close()
+                self._use = None
 
     def __enter__(self) -> Self:
         return self
@@ -308,12 +325,13 @@ class Stack:
                 if item.name != "data_dir"
             },
             "models": models,
-            "arguments": [*(f"--model={model}" for model in models), *arguments]
-            if models
-            else None,
+            "worker": (
+                [*self._worker_command, *(f"--model={model}" for model in models), *arguments]
+                if models
+                else None
+            ),
             "worker_only": worker_only,
         }
-        # -P keeps folders of the current directory from being taken for our packages.
         root = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with (self.logs / "stack.log").open("ab") as log:
@@ -352,8 +370,12 @@ class Stack:
             piece = self._keeper.stdout.read(65536) or b""
             if not piece and self._failure is None:
                 code = self._keeper.wait()
+                self._ended_in_order = code == 0
                 self._failure = ServiceError(
-                    f"the stack's keeper ended with exit code {code}: look at {self.logs}"
+                    f"the stack in {self.data_dir} was stopped by someone else"
+                    if self._ended_in_order
+                    else f"the stack's keeper ended with exit code {code}: "
+                    f"look at {self.logs / 'stack.log'}"
                 )
             self._unread += piece
             if b"\n" not in self._unread:
@@ -419,8 +441,7 @@ def _failure(message: str, *, refused: bool) -> SeedbedError:
     return InvalidSettings(message) if refused else ServiceError(message)
 
 
-def _wait_until(condition: object, seconds: float) -> bool:
-    assert callable(condition)
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

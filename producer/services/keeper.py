@@ -65,7 +65,8 @@ class Keeper:
 
     Args:
         plan: ``data_dir``; ``settings``: the pool's, as a mapping of Settings' fields;
-            ``models`` and ``arguments`` of the worker, None for no worker; ``worker_only``.
+            ``worker``: its command line, None for no worker; ``models``: what it serves;
+            ``worker_only``.
     """
 
     def __init__(self, plan: dict[str, object]) -> None:
@@ -73,9 +74,9 @@ class Keeper:
         given = plan["settings"]
         assert isinstance(given, dict)
         self._settings = Settings(**{**given, "data_dir": self._data_dir})
-        models, arguments = plan["models"], plan["arguments"]
+        models, command = plan["models"], plan["worker"]
         self._models = tuple(map(str, models)) if isinstance(models, list) else ()
-        self._arguments = tuple(map(str, arguments)) if isinstance(arguments, list) else None
+        self._worker = tuple(map(str, command)) if isinstance(command, list) else None
         self._worker_only = bool(plan["worker_only"])
         self._folder = Path.cwd()
         self._environ = dict(os.environ)
@@ -165,12 +166,12 @@ class Keeper:
         self._state.write(self._data_dir)
 
     def _start_worker(self, *, name: str) -> None:
-        if self._arguments is not None:
+        if self._worker is not None:
             self._start(
                 worker_service(
                     self._data_dir,
                     self._settings,
-                    arguments=self._arguments,
+                    command=self._worker,
                     folder=self._folder,
                     environ=self._environ,
                     name=name,
@@ -218,6 +219,8 @@ class Keeper:
                 message = _end_of(child, f"{lived:.0f} s after its start")
                 if not is_worker:
                     raise ServiceError(message)
+                if child.exit_code() == REFUSED:
+                    message = _last_words(child) or message
                 self._lost_worker(message, refused=child.exit_code() == REFUSED)
             else:
                 pause = float(2 ** (early - 1)) if early else 0.0
@@ -318,6 +321,12 @@ def _end_of(child: Child, when: str) -> str:
     tail = child.log_tail()
     name, log = child.service.name, child.service.log
     return f"{name} {child.how_it_ended()} {when}; the end of {log}:\n{tail}"
+
+
+def _last_words(child: Child) -> str:
+    """The one sentence with which a worker refuses its arguments, model or settings."""
+    lines = child.log_tail().split("\n")
+    return lines[-1].strip().removeprefix("seedbed worker: ").removeprefix("Error: ")
 
 
 def _read_plan() -> dict[str, object] | None:

@@ -1,11 +1,10 @@
-"""The stack's worker, started as anyone would start it: ``seedbed worker``.
+"""The stack's worker: a process like any other worker's, on the stack's pool.
 
 Nothing of the worker is imported here: it may need torch, which a producer does without.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ def worker_service(
     data_dir: Path,
     settings: Settings,
     *,
-    arguments: Sequence[str],
+    command: Sequence[str],
     folder: Path,
     environ: Mapping[str, str],
     name: str = "worker",
@@ -28,12 +27,12 @@ def worker_service(
     """A worker on ``settings``' pool.
 
     Args:
-        arguments: Those of ``seedbed worker``.
+        command: The whole command line.
         folder: Working directory, against which model folders are resolved.
     """
     return Service(
         name=name,
-        command=(sys.executable, "-P", "-m", "producer.cli.main", "worker", *arguments),
+        command=tuple(command),
         environ=worker_environ(environ, settings),
         folder=folder,
         log=data_dir / "logs" / f"{name}.log",
