@@ -8,6 +8,8 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from shared.errors import QueueUnavailable
+
 SERVE_TASK = "seedbed.serve"
 """The one Celery task; its only argument is the model's key."""
 
@@ -21,7 +23,7 @@ def doorbell_queue(pool: str, model: str) -> str:
 
 def make_app(broker_url: str) -> Celery:
     """A Celery app with the settings that producers and workers share."""
-    app = Celery("seedbed", broker=_for_kombu(broker_url), set_as_current=False)
+    app = Celery("seedbed", broker=kombu_url(broker_url), set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",
@@ -38,7 +40,7 @@ def make_app(broker_url: str) -> Celery:
     return app
 
 
-def _for_kombu(url: str) -> str:
+def kombu_url(url: str) -> str:
     """kombu writes redis-py's ``unix://`` as ``redis+socket://``."""
     return "redis+socket://" + url.removeprefix("unix://") if url.startswith("unix://") else url
 
@@ -74,6 +76,20 @@ class Doorbell:
             logger.warning("doorbell not rung", extra={"model": model, "error": str(exc)})
             return False
         return True
+
+    def answering(self, timeout_seconds: float) -> frozenset[str]:
+        """Names of the worker processes that answer Celery's ping in time.
+
+        They are those of every pool on this broker.
+
+        Raises:
+            QueueUnavailable: The broker does not answer.
+        """
+        try:
+            replies = self._app.control.inspect(timeout=timeout_seconds).ping() or {}
+        except (OperationalError, OSError) as exc:
+            raise QueueUnavailable(f"the broker does not answer: {exc}") from exc
+        return frozenset(name.partition("@")[0] for name in replies)
 
 
 def _waiting(connection: Any, queue: str) -> int:

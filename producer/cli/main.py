@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
+from producer.cli.doctor_command import doctor
 from producer.cli.examples import examples
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
-from producer.cli.submit_commands import submit
+from producer.cli.submit_commands import plan, submit
 from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, retry, status, watch
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
@@ -52,6 +53,7 @@ for _command in (
     up,
     down,
     submit,
+    plan,
     status,
     watch,
     ls,
@@ -61,6 +63,7 @@ for _command in (
     retry,
     delete,
     worker,
+    doctor,
     schema,
 ):
     cli.add_command(_command)

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON on stdout")
+
 
 def say(text: str) -> None:
     """Prose for people, out of the way of whatever reads stdout."""

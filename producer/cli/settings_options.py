@@ -28,6 +28,10 @@ HELP: dict[str, str] = {
 }
 
 
+class NoPool(InvalidSettings):
+    """Neither flags nor environment name a pool, and no stack runs here."""
+
+
 def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command, which takes the outcome as ``flags``."""
 
@@ -54,7 +58,7 @@ def find_pool(flags: Flags) -> Settings:
     """The configured pool, else the embedded stack that ``seedbed up`` keeps running here.
 
     Raises:
-        InvalidSettings: There is neither.
+        NoPool: There is neither.
     """
     settings = given_settings(flags)
     if settings.redis_url is not None:
@@ -63,7 +67,7 @@ def find_pool(flags: Flags) -> Settings:
 
     stack = Stack.running(settings.data_dir, base=settings)
     if stack is None:
-        raise InvalidSettings(
+        raise NoPool(
             f"no pool: no stack runs in {str(settings.data_dir)!r} and SEEDBED_REDIS_URL is not "
             f"set; start one with 'seedbed up', or set it"
         )

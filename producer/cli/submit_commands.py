@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from producer.cli.examples import examples
-from producer.cli.output import print_json, say
-from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.cli.output import json_option, one_line, print_json, say, size_text, time_text
+from producer.cli.settings_options import Flags, NoPool, find_pool, pool_options
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.client import Client
+from shared.errors import QueueUnavailable
+from shared.fields import FIELDS
 
 if TYPE_CHECKING:
+    from producer.plan import Measured, ModelPlan, Plan
     from producer.submission import Submission
 
 
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
 )
 @sweep_options
 @pool_options
-@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+@json_option
 def submit(values: Values, flags: Flags, as_json: bool) -> None:
     """Queue a sweep on a pool, and return at once.
 
@@ -40,6 +45,47 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
     click.echo(submission.sweep_id)
 
 
+@click.command(
+    epilog=examples(
+        "seedbed plan sweep.yaml",
+        'seedbed plan --model demo -p "a red circle" --seed 0..999 --price-per-hour 2.5 --json',
+    )
+)
+@sweep_options
+@pool_options
+@click.option("--price-per-hour", type=click.FloatRange(min=0), help="of one worker")
+@json_option
+def plan(values: Values, flags: Flags, price_per_hour: float | None, as_json: bool) -> None:
+    """Reckon what a sweep would come to: jobs, batches, bytes, time and money.
+
+    Writes nothing. Time and money need a pool whose workers have rendered the like before.
+    """
+    from producer.plan import make_plan
+
+    sweep = make_sweep(values)
+    made = make_plan(sweep, _measured(flags), price_per_hour=price_per_hour)
+    if as_json:
+        print_json(made)
+        return
+    for name, text in plan_lines(made):
+        click.echo(f"{name:<10} {text}")
+    for warning in made.warnings:
+        say(f"warning: {warning}")
+
+
+def _measured(flags: Flags) -> Measured:
+    """The pool's figures, or none where there is no pool or it does not answer."""
+    from producer.plan import Measured, ask_pool
+
+    try:
+        return ask_pool(Client(find_pool(flags)))
+    except NoPool:
+        return Measured()
+    except QueueUnavailable as exc:
+        say(f"note: the pool was not asked for rates: {exc}")
+        return Measured()
+
+
 def describe(submission: Submission) -> str:
     """One sentence for people."""
     jobs = f"{submission.total:,} {'image' if submission.total == 1 else 'images'}"
@@ -53,3 +99,44 @@ def describe(submission: Submission) -> str:
     if submission.reused:
         said += f", {submission.reused:,} of them in storage already"
     return said
+
+
+def plan_lines(made: Plan) -> list[tuple[str, str]]:
+    """A plan for people: name and text of each line."""
+    axes = " x ".join(f"{axis.values:,} {'+'.join(axis.fields)}" for axis in made.axes)
+    size = f"{made.batch_size}{'' if made.batch_measured else ', not measured'}"
+    lines = [
+        ("sweep", made.sweep_id),
+        ("jobs", f"{made.jobs:,}{' = ' + axes if axes else ''}"),
+        *(("model", _model_line(item)) for item in made.models),
+        ("lanes", f"{made.lanes:,} (weights and size)"),
+        ("recipes", f"{made.recipes:,} (ways of sampling), {made.blocks:,} blocks"),
+        ("batches", f"{made.batches:,} of up to {size}"),
+        ("manifest", size_text(made.manifest_bytes)),
+        ("images", f"about {size_text(made.image_bytes)}"),
+        ("time", "unknown: no rates yet" if made.seconds is None else time_text(made.seconds)),
+    ]
+    if made.money is not None:
+        lines.append(("money", f"{made.money:,.2f}"))
+    lines += [("job", _job_line(job)) for job in made.first]
+    if made.jobs > len(made.first) + len(made.last):
+        lines.append(("", "..."))
+    return lines + [("job", _job_line(job)) for job in made.last]
+
+
+def _model_line(item: ModelPlan) -> str:
+    workers = "" if item.workers is None else f", {item.workers} workers"
+    return f"{one_line(item.model)}: {item.jobs:,} jobs{workers}"
+
+
+def _job_line(job: Mapping[str, object]) -> str:
+    """What a job's fields say beyond their defaults."""
+    said = {
+        name: value
+        for name, value in job.items()
+        if name not in ("index", "model") and value != FIELDS[name].default
+    }
+    text = ", ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in said.items()
+    )
+    return one_line(f"{job['index']}: {text}")

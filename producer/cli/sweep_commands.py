@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.examples import examples
-from producer.cli.output import one_line, plain, print_json, print_table, say, size_text
+from producer.cli.output import (
+    json_option,
+    one_line,
+    plain,
+    print_json,
+    print_table,
+    say,
+    size_text,
+)
 from producer.cli.progress import open_view
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.client import ENDED, Client, JobFailure
@@ -21,7 +29,6 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 20
 
 sweep_argument = click.argument("sweep")
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 
 @click.command(
