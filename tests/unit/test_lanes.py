@@ -1,0 +1,111 @@
+"""Jobs share a lane or a recipe exactly when they could share a forward pass."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.fields import FIELDS
+from shared.lanes import cost, lane_key, model_key, recipe_key
+from tests.factories import make_job
+from tests.strategies import FIELD_VALUES
+
+LANE = [name for name, field in FIELDS.items() if field.decides == "lane"]
+RECIPE = [name for name, field in FIELDS.items() if field.decides == "recipe"]
+ROW = [name for name, field in FIELDS.items() if field.decides == "row"]
+OTHER: dict[str, Any] = {
+    "model": "other",
+    "revision": "main",
+    "variant": "fp16",
+    "height": 512,
+    "width": 512,
+    "scheduler": "DDIMScheduler",
+    "num_inference_steps": 20,
+    "guidance_rescale": 0.5,
+    "eta": 0.5,
+    "generator_device": "cuda",
+    "prompt": "a blue square",
+    "negative_prompt": "",
+    "seed": 1,
+}
+
+
+def test_keys_are_short_and_plain() -> None:
+    for key in (model_key("demo", None, None), lane_key(make_job()), recipe_key(make_job())):
+        assert re.fullmatch("[0-9a-f]{16}", key)
+
+
+@pytest.mark.parametrize("name", LANE)
+def test_weights_and_shape_decide_the_lane_alone(name: str) -> None:
+    job = make_job(**{name: OTHER[name]})
+    assert lane_key(job) != lane_key(make_job())
+    assert recipe_key(job) == recipe_key(make_job())
+
+
+@pytest.mark.parametrize("name", RECIPE)
+def test_sampling_decides_the_recipe_alone(name: str) -> None:
+    job = make_job(**{name: OTHER[name]})
+    assert recipe_key(job) != recipe_key(make_job())
+    assert lane_key(job) == lane_key(make_job())
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_what_varies_inside_a_batch_decides_neither(name: str) -> None:
+    job = make_job(**{name: OTHER[name]})
+    assert (lane_key(job), recipe_key(job)) == (lane_key(make_job()), recipe_key(make_job()))
+    assert cost(job) == cost(make_job())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ({"guidance_scale": 1.0001}, {"guidance_scale": 1000}, True),
+        ({"guidance_scale": 0}, {"guidance_scale": 1}, True),
+        ({"guidance_scale": 1}, {"guidance_scale": 1.0001}, False),
+        (
+            {"guidance_scale": 1, "guidance_rescale": 0.7},
+            {"guidance_scale": 1, "guidance_rescale": 0},
+            True,
+        ),
+        (
+            {"scheduler": "EulerDiscreteScheduler", "eta": 0.5},
+            {"scheduler": "EulerDiscreteScheduler"},
+            True,
+        ),
+        ({"scheduler": None, "eta": 0.5}, {"scheduler": None}, False),
+        ({"eta": 0}, {"eta": 0.0}, True),
+        ({"eta": -0.0}, {"eta": 0.0}, True),
+    ],
+)
+def test_fields_that_cannot_act_do_not_split_recipes(
+    one: dict[str, Any], other: dict[str, Any], alike: bool
+) -> None:
+    assert (recipe_key(make_job(**one)) == recipe_key(make_job(**other))) is alike
+
+
+def test_null_and_the_word_null_are_two_models() -> None:
+    assert model_key("demo", None, None) != model_key("demo", "null", None)
+    assert model_key("demo", "fp16", None) != model_key("demo", None, "fp16")
+
+
+@given(st.fixed_dictionaries(FIELD_VALUES))
+def test_every_job_costs_something(fields: dict[str, Any]) -> None:
+    assert cost(make_job(**fields)) > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"num_inference_steps": 30, "guidance_scale": 1}, 30),
+        ({"num_inference_steps": 30, "guidance_scale": 2}, 60),
+        ({"num_inference_steps": 1, "guidance_scale": 1, "height": 1024, "width": 1024}, 4),
+        ({"num_inference_steps": 1, "guidance_scale": 1, "height": 1024}, 4),
+        ({"num_inference_steps": 1, "guidance_scale": 1, "width": 256, "height": 512}, 0.5),
+    ],
+)
+def test_cost_is_steps_times_pixels_times_model_rows(fields: dict[str, Any], wanted: float) -> None:
+    assert cost(make_job(**fields)) == wanted
