@@ -336,7 +336,8 @@ class Stack:
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with (self.logs / "stack.log").open("ab") as log:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-P", "-m", "producer.services.keeper"],
+                # It reads the folder from the plan; people read it in the process list.
+                [sys.executable, "-P", "-m", "producer.services.keeper", str(self.data_dir)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
