@@ -1,0 +1,63 @@
+"""A worker's options come back from its environment, and impossible ones are named."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from shared.errors import InvalidSettings
+from shared.worker_options import WorkerOptions, split_model
+
+
+def test_options_come_back_from_their_json() -> None:
+    options = WorkerOptions(
+        models=("demo", "owner/name@main"), batch_size=4, device="cpu", attention_slicing="2"
+    )
+    assert WorkerOptions.from_json(options.to_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"models": ()}, "--model is missing: say which checkpoint this worker serves"),
+        ({"models": ("demo", "")}, "--model is missing"),
+        ({"models": ("@main",)}, "--model is missing"),
+        ({"batch_size": 0}, "--batch-size 0 is not from 1 to 1024"),
+        ({"batch_size": 2000}, "--batch-size 2000 is not from 1 to 1024"),
+        ({"lease_seconds": 0}, "--lease-seconds 0 is not from 0.1 to 86400 seconds"),
+        ({"gpu_seconds": math.nan}, "--gpu-seconds nan is not from 0.1 to 86400 seconds"),
+        ({"budget_seconds": math.inf}, "--budget-seconds inf is not from 0.1 to 86400 seconds"),
+        ({"timer_seconds": -1}, "--timer-seconds -1 is not from 0.1 to 86400 seconds"),
+        ({"grace_seconds": -1}, "--grace-seconds -1 is not from 0 to 86400 seconds"),
+        ({"attention_slicing": "on"}, "--attention-slicing 'on' is not known: write adaptive"),
+        ({"attention_slicing": "0"}, "--attention-slicing '0' is not known"),
+        ({"attention_slicing": "٣"}, "--attention-slicing '٣' is not known"),
+    ],
+)
+def test_an_impossible_option_is_named(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        WorkerOptions(**{"models": ("demo",), **change})
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_drain_need_not_wait() -> None:
+    assert WorkerOptions(models=("demo",), grace_seconds=0).grace_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("demo", ("demo", None)),
+        ("owner/name@main", ("owner/name", "main")),
+        ("owner/name@refs/pr/1", ("owner/name", "refs/pr/1")),
+        ("owner/name@", ("owner/name", None)),
+        ("/home/ada@example/model", ("/home/ada@example/model", None)),
+        ("./a@b", ("./a@b", None)),
+        ("../a@b", ("../a@b", None)),
+        ("~/a@b", ("~/a@b", None)),
+    ],
+)
+def test_a_model_may_name_its_revision(text: str, parts: tuple[str, str | None]) -> None:
+    assert split_model(text) == parts
