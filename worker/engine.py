@@ -182,16 +182,20 @@ class StockEngine:
         return RowGuidance(scales, self.loaded.device)
 
     def _accepted(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Drop eta at 0 where the pipeline has none; refuse what it can't do.
+        """Leave out what the pipeline does not take and does not need to be told.
 
         Raises:
             UnsupportedJob: The pipeline's call has no such argument.
         """
-        optional = {"eta": wanted.get("eta") == 0}
+        idle = {
+            "eta": 0.0,
+            "height": self.loaded.native_height,
+            "width": self.loaded.native_width,
+        }
         refused = [
             name
-            for name in wanted
-            if name not in self.loaded.accepts and not optional.get(name, False)
+            for name, value in wanted.items()
+            if name not in self.loaded.accepts and not (name in idle and value == idle[name])
         ]
         if refused:
             raise UnsupportedJob(

@@ -21,3 +21,5 @@ def quieten() -> None:
     disable_progress_bars()
     # A NaN image is found and reported by the renderer; numpy's word for it adds nothing.
     warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
+    # torchsde compares DPMSolverSDE's float32 times with float64 ones: off by rounding, harmless.
+    warnings.filterwarnings("ignore", "Should have t[ab][<>]=t[01] but got", UserWarning)

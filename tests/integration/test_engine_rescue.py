@@ -1,0 +1,176 @@
+"""A job that fails, fails alone; a batch that does not fit is split; no mate's picture changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("diffusers", reason="needs the worker's dependencies")
+
+import torch
+
+from shared.errors import ModelError, NonFiniteImage, OutOfMemory, RenderError
+from tests.pictures import (
+    all_rendered,
+    assert_nearly_same,
+    hooked,
+    mixed_jobs,
+    quick_job,
+)
+from worker.engine import Rendered, StockEngine
+from worker.loading import LoadedModel
+
+POISON = "poison"
+
+
+@contextmanager
+def memory_for(pipeline: Any, rows: int) -> Iterator[list[int]]:
+    """The denoising model runs out of memory above this many images, with guidance."""
+    sizes: list[int] = []
+
+    def check(_: Any, arguments: tuple[Any, ...]) -> None:
+        images = arguments[0].shape[0] // 2
+        sizes.append(images)
+        if images > rows:
+            raise torch.OutOfMemoryError(f"Tried to allocate {images} GiB")
+
+    with hooked(pipeline.unet, check, before=True):
+        yield sizes
+
+
+@contextmanager
+def poisoned(engine: StockEngine, effect: Callable[[Any], Any]) -> Iterator[None]:
+    """Apply ``effect`` to the embedding of the prompt POISON, whenever it is computed."""
+    tokens = engine.loaded.pipeline.tokenizer(POISON).input_ids
+
+    def spoil(_: Any, arguments: Any, keywords: Any, output: Any) -> Any:
+        ids = keywords.get("input_ids", arguments[0] if arguments else None)
+        if ids[0, : len(tokens)].tolist() == tokens:
+            output["last_hidden_state"] = effect(output["last_hidden_state"])
+        return output
+
+    handle = engine.loaded.pipeline.text_encoder.register_forward_hook(spoil, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("fits", [1, 3, 11])
+def test_running_out_of_memory_finds_the_exact_cap_and_changes_no_picture(
+    engine: StockEngine, fits: int
+) -> None:
+    jobs = [quick_job(seed=seed, guidance_scale=2.0 + seed) for seed in range(16)]
+    roomy = all_rendered(engine.render(jobs))
+
+    with memory_for(engine.loaded.pipeline, fits) as sizes:
+        rounds = [all_rendered(engine.render(jobs)) for _ in range(3)]
+        cap = engine.cap(jobs[0])
+        learnt = (cap.good, cap.bad)
+        sizes.clear()
+        all_rendered(engine.render(jobs))
+
+    assert learnt == (fits, fits + 1)
+    assert max(sizes) == fits, "the cap is remembered"
+    for outcomes in rounds:
+        for job, before, after in zip(jobs, roomy, outcomes, strict=True):
+            assert_nearly_same(before.image, after.image, what=job)
+
+
+def test_a_job_that_does_not_fit_alone_is_told_what_would_help(engine: StockEngine) -> None:
+    with memory_for(engine.loaded.pipeline, 0):
+        outcomes = engine.render([quick_job(height=64, width=64, seed=seed) for seed in (0, 1)])
+
+    assert all(isinstance(outcome, OutOfMemory) for outcome in outcomes)
+    assert "64x64 does not fit" in str(outcomes[0])
+    assert "Tried to allocate 1 GiB" in str(outcomes[0])
+    assert "smaller height and width" in str(outcomes[0])
+    all_rendered(engine.render([quick_job(seed=seed) for seed in range(4)]))
+
+
+def test_memory_is_released_before_the_smaller_batch_runs(engine: StockEngine) -> None:
+    import weakref
+
+    held: list[Any] = []
+    alive: list[bool] = []
+
+    def check(_: Any, arguments: tuple[Any, ...]) -> None:
+        alive.extend(reference() is not None for reference in held)
+        held.clear()
+        if arguments[0].shape[0] > 2:
+            activations = torch.zeros(8)  # lives in this frame, which the traceback pins
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("too much")
+
+    with hooked(engine.loaded.pipeline.unet, check, before=True):
+        all_rendered(engine.render([quick_job(seed=seed) for seed in range(4)]))
+
+    assert alive, "it did run out of memory"
+    assert not any(alive)
+
+
+def test_a_row_of_nan_fails_alone_and_leaves_its_mates_bitwise_unchanged(
+    engine: StockEngine, loaded: LoadedModel
+) -> None:
+    jobs = mixed_jobs()
+    jobs.insert(3, quick_job(prompt=POISON, seed=9))
+    healthy = all_rendered(engine.render(jobs))
+    fresh = StockEngine(loaded)
+
+    with poisoned(fresh, lambda hidden: hidden * float("nan")):
+        outcomes = fresh.render(jobs)
+
+    culprit = outcomes.pop(3)
+    del healthy[3]
+    assert isinstance(culprit, NonFiniteImage)
+    assert "NaN" in str(culprit)
+    for before, after in zip(healthy, all_rendered(outcomes), strict=True):
+        assert after.rows == len(jobs)
+        assert before.image.tobytes() == after.image.tobytes()
+
+
+@pytest.mark.parametrize("place", [0, 5, 8])
+def test_the_culprit_of_a_failed_batch_is_found_and_its_mates_are_rendered(
+    engine: StockEngine, loaded: LoadedModel, place: int
+) -> None:
+    def fail(_: Any) -> Any:
+        raise ValueError("this prompt is more than\nthe text encoder can bear")
+
+    jobs = mixed_jobs()
+    jobs.insert(place, quick_job(prompt=POISON))
+    healthy = all_rendered(engine.render(jobs))
+
+    with poisoned(engine, fail):
+        engine = StockEngine(loaded)
+        outcomes = engine.render(jobs)
+
+    culprit = outcomes.pop(place)
+    del healthy[place]
+    assert type(culprit) is RenderError
+    assert str(culprit) == "ValueError: this prompt is more than"
+    for job, before, after in zip(mixed_jobs(), healthy, all_rendered(outcomes), strict=True):
+        assert_nearly_same(before.image, after.image, what=job)
+
+
+def test_a_recipe_that_the_stock_pipeline_cannot_run_fails_its_own_jobs_only(
+    engine: StockEngine,
+) -> None:
+    jobs = [quick_job(num_inference_steps=0), quick_job(), quick_job(num_inference_steps=0, seed=1)]
+
+    broken, fine, broken_too = engine.render(jobs)
+
+    assert isinstance(broken, RenderError)
+    assert isinstance(broken_too, RenderError)
+    assert isinstance(fine, Rendered)
+
+
+def test_a_broken_device_is_no_jobs_fault(engine: StockEngine) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    device_failed = pytest.raises(ModelError, match=r"device failed.*illegal memory access")
+    with hooked(engine.loaded.pipeline.unet, fail, before=True), device_failed:
+        engine.render([quick_job()])
