@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from producer.references import pick_sweep
 from producer.submission import Submission, Submitter, models_of
-from shared.errors import InvalidSettings, QueueUnavailable, UnknownSweep, WaitTimeout
+from shared.errors import (
+    InvalidInput,
+    InvalidSettings,
+    QueueUnavailable,
+    UnknownSweep,
+    WaitTimeout,
+)
 from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.settings import Settings
@@ -193,6 +199,12 @@ class Client:
         """
         sweep_id = self.find(reference)
         layout = self.layout(sweep_id)
+        for index in indices or ():
+            if not 0 <= index < layout.total:
+                raise InvalidInput(
+                    f"index {index} is not in sweep {sweep_id}: write one from 0 to "
+                    f"{layout.total - 1}"
+                )
         positions = None if indices is None else [layout.position_of(index) for index in indices]
         revived = self.queue.retry(sweep_id, positions)
         if revived:
