@@ -5,7 +5,9 @@
         InvalidSweep        names field, value, remedy; never retried
         InvalidManifest     a manifest from a stranger that breaks the schema
         InvalidSettings     a URL, bucket, credential or folder that cannot be right
+          NoPool            no pool is named, and no stack runs here
         UnknownSweep        no sweep of that name in this pool
+        SweepConflict       another sweep of that id in this pool
       QueueError
         QueueUnavailable    retried with backoff
         LeaseLost           another worker owns the jobs: stop, keep what is stored
@@ -61,12 +63,27 @@ class InvalidSettings(InvalidInput):
     """A setting that cannot be right: the user mends a flag or a ``SEEDBED_*`` variable."""
 
 
+class NoPool(InvalidSettings):
+    """Neither flags nor environment name a pool, and no stack runs here: start or name one."""
+
+
 class UnknownSweep(InvalidInput):
     """No sweep of that id in this pool: the user looks at ``seedbed ls``."""
 
     def __init__(self, sweep_id: str) -> None:
         super().__init__(
             f"sweep {sweep_id!r} is not in this pool; 'seedbed ls' lists those that are"
+        )
+        self.sweep_id = sweep_id
+
+
+class SweepConflict(InvalidInput):
+    """Another sweep has this id: the user changes the name."""
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(
+            f"another sweep is in this pool under the id {sweep_id!r}: "
+            "give yours another name, or delete that one"
         )
         self.sweep_id = sweep_id
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from shared.errors import InvalidSettings
+from shared.errors import NoPool
 from shared.settings import VARIABLES, Settings
 
 Flags = dict[str, str | None]
@@ -26,10 +26,6 @@ HELP: dict[str, str] = {
     "owner": "whose sweeps these are, for fair sharing",
     "data_dir": "folder of the embedded stack (default: seedbed-data)",
 }
-
-
-class NoPool(InvalidSettings):
-    """Neither flags nor environment name a pool, and no stack runs here."""
 
 
 def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,10 +10,10 @@ import click
 
 from producer.cli.examples import examples
 from producer.cli.output import json_option, one_line, print_json, say, size_text, time_text
-from producer.cli.settings_options import Flags, NoPool, find_pool, pool_options
+from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.client import Client
-from shared.errors import QueueUnavailable
+from shared.errors import NoPool, QueueUnavailable
 from shared.fields import FIELDS
 
 if TYPE_CHECKING:
