@@ -82,8 +82,8 @@ def _first(
         version = _version(path, arguments, pattern)
         if version is not None and version >= oldest:
             return path
-        seen[path] = ".".join(map(str, version)) if version else "does not run"
-    found = "".join(f"; {path} is {version}" for path, version in seen.items())
+        seen[path] = "is " + ".".join(map(str, version)) if version else "does not run"
+    found = "".join(f"; {path} {version}" for path, version in seen.items())
     raise ServiceError(
         f"the embedded stack needs {name} {wanted} or later{found}: "
         f"pip install 'seedbed[local]', or put one on PATH"

@@ -46,6 +46,9 @@ LOOK_SECONDS = 0.5
 PORT_TRIES = 3
 """A free port can be taken by another before the service has it."""
 
+HURRIED_SECONDS = 1.0
+"""From SIGTERM to SIGKILL for somebody who pressed Ctrl-C twice; enough for Redis and S3."""
+
 EARLY_SECONDS = 60.0
 """A process that ends sooner after its start has not really started."""
 
@@ -272,10 +275,10 @@ class Keeper:
         for name in reversed(tuple(self._children)):
             child = self._children.pop(name)
             child.send(signal.SIGTERM)
-            deadline = time.monotonic() + child.service.stop_seconds
-            killed = False
+            began, killed = time.monotonic(), False
             while child.exit_code() is None:
-                if not killed and (self._hurried() or time.monotonic() > deadline):
+                patience = HURRIED_SECONDS if self._hurried() else child.service.stop_seconds
+                if not killed and time.monotonic() - began > patience:
                     logger.warning("%s is killed", name)
                     child.send(signal.SIGKILL)
                     killed = True
