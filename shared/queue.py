@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import redis
 
 from shared.errors import (
-    InvalidInput,
     InvalidManifest,
     LeaseLost,
     QueueError,
+    SweepConflict,
     UnknownSweep,
 )
 from shared.keys import Keys
@@ -82,17 +82,6 @@ CHUNK_POSITIONS = 1000
 
 CHUNKS_PER_TRIP = 16
 """Script calls sent in one pipeline."""
-
-
-class SweepConflict(InvalidInput, QueueError):
-    """Another sweep has this id: the user changes the name."""
-
-    def __init__(self, sweep_id: str) -> None:
-        super().__init__(
-            f"another sweep is in this pool under the id {sweep_id!r}: "
-            "give yours another name, or delete that one"
-        )
-        self.sweep_id = sweep_id
 
 
 class JobQueue:
@@ -161,8 +150,11 @@ class JobQueue:
 
     def delete(self, sweep_id: str) -> None:
         """Forget a sweep in Redis; its images stay in storage."""
-        if not self._run("delete", sweep_id, secrets.token_hex(16)):
+        reply = self._run("delete", sweep_id, secrets.token_hex(16))
+        if reply == 0:
             raise UnknownSweep(sweep_id)
+        if reply == 2:
+            self._sweep_up(sweep_id)
 
     def retry(self, sweep_id: str, positions: Sequence[int] | None = None) -> int:
         """Revive dead jobs, all of them by default. Returns how many."""
@@ -503,6 +495,14 @@ class JobQueue:
         if reply == -1:
             raise UnknownSweep(sweep_id)
         return reply
+
+    def _sweep_up(self, sweep_id: str) -> None:
+        """Remove keys of a malformed sweep that no script could name, by looking at all keys."""
+        with translated_errors():
+            for kind in ("open", "bits", "retry", "solo"):
+                pattern = f"{self.keys.base}:{kind}:{sweep_id}:*"
+                for name in self.client.scan_iter(match=pattern, count=1000):
+                    self.client.unlink(name)
 
     def _statuses(self, sweep_ids: Sequence[str]) -> list[SweepStatus | QueueError | None]:
         with translated_errors():

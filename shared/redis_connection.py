@@ -27,6 +27,24 @@ RETRIES = 3
 RETRY_CAP_SECONDS = 1.0
 RETRY_BASE_SECONDS = 0.1
 
+REFUSED = (
+    exceptions.AuthenticationError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+)
+
+AWAY = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.TryAgainError,
+)
+AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "LOADING", "READONLY", "MASTERDOWN", "UNKILLABLE")
+"""Errors that pass by themselves or by an administrator's hand."""
+
 
 def connect(url: str) -> redis.Redis:
     """A client for ``url``; no connection is made yet.
@@ -38,7 +56,6 @@ def connect(url: str) -> redis.Redis:
         "socket_timeout": SOCKET_SECONDS,
         "health_check_interval": HEALTH_CHECK_SECONDS,
         "retry": Retry(FullJitterBackoff(cap=RETRY_CAP_SECONDS, base=RETRY_BASE_SECONDS), RETRIES),
-        "retry_on_error": [exceptions.ConnectionError, exceptions.TimeoutError],
     }
     if urlsplit(url).scheme != "unix":
         options |= {"socket_connect_timeout": CONNECT_SECONDS, "socket_keepalive": True}
@@ -66,18 +83,13 @@ def translated_errors() -> Iterator[None]:
 
 def translate(error: exceptions.RedisError) -> SeedbedError:
     """Who acts next: the user (settings), time (unavailable), or nobody we know (QueueError)."""
-    text = str(error)
-    if isinstance(
-        error,
-        exceptions.AuthenticationError
-        | exceptions.AuthenticationWrongNumberOfArgsError
-        | exceptions.AuthorizationError
-        | exceptions.NoPermissionError,
-    ) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+    text = str(error) or type(error).__name__
+    code = error_code(text)
+    if isinstance(error, REFUSED) or code in ("NOAUTH", "WRONGPASS", "NOPERM"):
         return InvalidSettings(
             f"Redis refused the credentials ({text}): check user and password in SEEDBED_REDIS_URL"
         )
-    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
+    if isinstance(error, exceptions.OutOfMemoryError) or code == "OOM":
         return QueueUnavailable(
             "Redis has reached its maxmemory and takes no writes: raise maxmemory, "
             "or delete finished sweeps with 'seedbed delete'"
@@ -87,23 +99,21 @@ def translate(error: exceptions.RedisError) -> SeedbedError:
             f"what answers at SEEDBED_REDIS_URL is not a Redis 6.2 or later ({text[:120]}): "
             "check host and port"
         )
-    if "WRONGTYPE" in text:
+    if code == "WRONGTYPE":
         return InvalidSettings(
             "a key of this pool holds another program's data (WRONGTYPE): choose another "
             "SEEDBED_POOL, or another database in SEEDBED_REDIS_URL"
         )
-    if "invalid DB index" in text or "DB index is out of range" in text:
+    if "DB index" in text:
         return InvalidSettings(
             f"Redis has no such database ({text}): check the number at the end of SEEDBED_REDIS_URL"
         )
-    if isinstance(
-        error,
-        exceptions.ConnectionError
-        | exceptions.TimeoutError
-        | exceptions.ReadOnlyError
-        | exceptions.ClusterDownError
-        | exceptions.MasterDownError
-        | exceptions.TryAgainError,
-    ) or text.startswith(("MISCONF", "NOREPLICAS", "BUSY", "LOADING", "UNKILLABLE")):
-        return QueueUnavailable(f"Redis does not serve: {text or type(error).__name__}")
-    return QueueError(f"Redis refused a command: {text or type(error).__name__}")
+    if isinstance(error, AWAY) or code in AWAY_CODES:
+        return QueueUnavailable(f"Redis does not serve: {text}")
+    return QueueError(f"Redis refused a command: {text}")
+
+
+def error_code(text: str) -> str:
+    """Redis' own word for an error; 6.2 buries that of a script in prose."""
+    found = re.search(r"(?:^|: -)([A-Z]{3,})\b", text)
+    return found.group(1) if found else ""

@@ -76,8 +76,9 @@ local function take_beyond(id, block, at, left, want)
   return taken, math.min(at, block.size)
 end
 
--- Lease up to `want` positions of a block. Returns {positions, solo}, or nil if it has none.
-local function take(sweep, block, want, solo_allowed)
+-- Lease up to `want` positions of a block; only a claim's first share may be a suspect, alone.
+-- Returns {positions, solo}, or nil if it has none.
+local function take(sweep, block, want, first)
   local id = sweep.id
   local retry, solo = block_key('retry', id, block), block_key('solo', id, block)
   local at, left = load_cursor(id, block)
@@ -100,7 +101,7 @@ local function take(sweep, block, want, solo_allowed)
       end
       save_cursor(id, block, moved, left - #taken)
     end
-  elseif suspects > 0 and solo_allowed then
+  elseif suspects > 0 and first then
     positions = {tonumber(redis.call('SPOP', solo))}
     alone = true
   end
@@ -118,7 +119,7 @@ local function take(sweep, block, want, solo_allowed)
   else
     index_block(sweep, block)
   end
-  charge(sweep, block, #positions)
+  charge(sweep, block, #positions, first)
   return {positions = positions, solo = alone}
 end
 
@@ -186,7 +187,6 @@ local function begin_claim(turn)
     return false
   end
   pin_sweep(sweep, pinned)
-  advance_clocks(model, turn)
   local taken = take(sweep, block, max_jobs, true)
   if taken then
     join(sweep, block, taken)

@@ -33,18 +33,17 @@ local fresh, bytes = {}, 0
 local i = 1
 while i <= n do
   local segment = math.floor(ARGV[4 + i] / SEGMENT_BITS)
-  local operations, first = {}, i
+  local operations, first, at = {}, i, 0
   while i <= n and math.floor(ARGV[4 + i] / SEGMENT_BITS) == segment do
-    local at = #operations
-    operations[at + 1], operations[at + 2] = 'SET', 'u1'
-    operations[at + 3], operations[at + 4] = ARGV[4 + i] % SEGMENT_BITS, 1
-    i = i + 1
+    operations[at + 1], operations[at + 2], operations[at + 4] = 'SET', 'u1', '1'
+    operations[at + 3] = segment == 0 and ARGV[4 + i] or ARGV[4 + i] % SEGMENT_BITS
+    at, i = at + 4, i + 1
   end
   local were = redis.call('BITFIELD', key('bits', id, segment), unpack(operations))
   local before = #fresh
   for j, was in ipairs(were) do
     if was == 0 then
-      fresh[#fresh + 1] = tonumber(ARGV[3 + first + j])
+      fresh[#fresh + 1] = ARGV[3 + first + j]
       bytes = bytes + tonumber(ARGV[3 + first + j + n])
     end
   end

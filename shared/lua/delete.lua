@@ -5,7 +5,7 @@
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 sweep id, 2 token of this call
--- Reply 1, or 0 when there was none
+-- Reply 1, 2 when it was malformed and keys of it may be left, 0 when there was none
 --
 -- Touches  every key of the sweep (unlinked), the trees: turn:*, fill:* (zset), roots (set),
 --   sweeps, finalise (zset), gone:TOKEN (string)
@@ -14,9 +14,10 @@ local id, token = ARGV[1], ARGV[2]
 if redis.call('EXISTS', key('gone', token)) == 1 then
   return 1
 end
-if redis.call('EXISTS', key('sweep', id)) == 0 then
+if redis.call('EXISTS', key('sweep', id)) == 0
+    and not redis.call('ZSCORE', key('sweeps'), id) then
   return 0
 end
-wipe(id)
+local whole = wipe(id)
 redis.call('SET', key('gone', token), '', 'PX', 600000)
-return 1
+return whole and 1 or 2

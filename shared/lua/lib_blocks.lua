@@ -82,6 +82,7 @@ local function unlist(sweep)
   for model in string.gmatch(sweep.models, '%S+') do
     unlist_model(sweep, model)
   end
+  return true
 end
 
 -- Bring the indexes in line with what a block holds now. The fullest block is the one with the
@@ -123,7 +124,7 @@ end
 local function each_block(id, positions, visit)
   local block, run = nil, {}
   for _, position in ipairs(positions) do
-    if not block or position >= block.offset + block.size then
+    if not block or tonumber(position) >= block.offset + block.size then
       if block then
         visit(block, run)
       end
@@ -202,30 +203,40 @@ local function blame(sweep, position, attempt, now)
   return dead
 end
 
--- Remove every key of a sweep, and its places in the trees.
-local function wipe(id)
-  local sweep = unless_malformed(load_sweep, id)
+-- Remove the keys of a sweep of so many jobs and blocks; big ones are freed in the background.
+local function unlink_keys(id, total, blocks, models)
   local doomed = {}
   for _, kind in ipairs({'sweep', 'manifest', 'blocks', 'lanes', 'cursors', 'leased', 'tries',
       'failures', 'dead', 'segments'}) do
     doomed[#doomed + 1] = key(kind, id)
   end
-  if sweep then
-    unless_malformed(unlist, sweep)
-    for model in string.gmatch(sweep.models, '%S+') do
-      doomed[#doomed + 1] = key('open', id, model)
-    end
-    for segment = 0, math.floor((sweep.total - 1) / SEGMENT_BITS) do
-      doomed[#doomed + 1] = key('bits', id, segment)
-    end
-    for number = 0, (unless_malformed(redis.call, 'ZCARD', key('blocks', id)) or 0) - 1 do
-      doomed[#doomed + 1] = key('retry', id, number)
-      doomed[#doomed + 1] = key('solo', id, number)
-    end
+  for model in string.gmatch(models, '%S+') do
+    doomed[#doomed + 1] = key('open', id, model)
+  end
+  for segment = 0, math.ceil(total / SEGMENT_BITS) - 1 do
+    doomed[#doomed + 1] = key('bits', id, segment)
+  end
+  for number = 0, blocks - 1 do
+    doomed[#doomed + 1] = key('retry', id, number)
+    doomed[#doomed + 1] = key('solo', id, number)
   end
   for first = 1, #doomed, 1000 do
     redis.call('UNLINK', unpack(doomed, first, math.min(first + 999, #doomed)))
   end
+end
+
+-- Forget a sweep. Returns false when what was there is malformed, and keys of it may be left.
+local function wipe(id)
+  local sweep = unless_malformed(load_sweep, id)
+  local blocks = unless_malformed(redis.call, 'ZCARD', key('blocks', id))
+  local whole = sweep and blocks and true or false
+  if sweep then
+    whole = unless_malformed(unlist, sweep) and whole
+    unlink_keys(id, sweep.total, blocks or 0, sweep.models)
+  else
+    unlink_keys(id, 0, blocks or 0, '')
+  end
   redis.call('ZREM', key('finalise'), id)
   redis.call('ZREM', key('sweeps'), id)
+  return whole
 end

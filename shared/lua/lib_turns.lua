@@ -153,32 +153,31 @@ local function next_turn(model, roots)
   return turn
 end
 
--- The clocks follow whoever is served in turn; they never go back.
-local function advance_clocks(model, turn)
-  local clocks = clock_key(model, turn.priority)
-  local row = redis.call('HMGET', clocks, 'clock', 'clock:' .. turn.owner)
-  redis.call('HSET', clocks,
-    'clock', math.max(tonumber(row[1]) or 0, turn.owner_vt),
-    'clock:' .. turn.owner, math.max(tonumber(row[2]) or 0, turn.vt))
-end
-
--- Charge (or, with jobs below zero, refund) virtual time to a sweep and its owner.
-local function charge(sweep, block, jobs)
+-- Charge virtual time for jobs to a sweep and its owner; with jobs below zero, refund it. The
+-- clocks follow whoever is served in turn, and never go back.
+local function charge(sweep, block, jobs, in_turn)
   local amount = block.cost * jobs / sweep.weight
-  local clocks = clock_key(block.model, sweep.priority)
-  local owner_vt = math.max(0,
-    (tonumber(redis.call('HGET', clocks, 'owner:' .. sweep.owner)) or 0) + amount)
-  local vt = math.max(0,
-    (tonumber(redis.call('HGET', key('sweep', sweep.id), 'vt:' .. block.model)) or 0) + amount)
-  redis.call('HSET', clocks, 'owner:' .. sweep.owner, owner_vt)
-  redis.call('HSET', key('sweep', sweep.id), 'vt:' .. block.model, vt)
+  local model, owner = block.model, sweep.owner
+  local clocks, hash = clock_key(model, sweep.priority), key('sweep', sweep.id)
+  local row = redis.call('HMGET', clocks, 'owner:' .. owner, 'clock', 'clock:' .. owner)
+  local owner_was = tonumber(row[1]) or 0
+  local was = tonumber(redis.call('HGET', hash, 'vt:' .. model)) or 0
+  local owner_vt, vt = math.max(0, owner_was + amount), math.max(0, was + amount)
+  redis.call('HSET', hash, 'vt:' .. model, vt)
+  if in_turn then
+    redis.call('HSET', clocks, 'owner:' .. owner, owner_vt,
+      'clock', math.max(tonumber(row[2]) or 0, owner_was),
+      'clock:' .. owner, math.max(tonumber(row[3]) or 0, was))
+  else
+    redis.call('HSET', clocks, 'owner:' .. owner, owner_vt)
+  end
   if amount < 0 then
-    local pinned = pin_name(redis.call('HGET', key('sweep', sweep.id), 'pin:' .. block.model))
-    for _, root in ipairs({turn_root(block.model, pinned),
-        fill_root(block.model, pinned, block.lane, block.recipe)}) do
+    local pinned = pin_name(redis.call('HGET', hash, 'pin:' .. model))
+    for _, root in ipairs({turn_root(model, pinned),
+        fill_root(model, pinned, block.lane, block.recipe)}) do
       local owners = root .. ':' .. sweep.priority
-      redis.call('ZADD', owners, 'XX', owner_vt, sweep.owner)
-      redis.call('ZADD', owners .. ':' .. sweep.owner, 'XX', vt, sweep.id)
+      redis.call('ZADD', owners, 'XX', owner_vt, owner)
+      redis.call('ZADD', owners .. ':' .. owner, 'XX', vt, sweep.id)
     end
   end
 end

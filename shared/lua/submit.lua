@@ -19,11 +19,12 @@ local now = now_us()
 local outcome = 'created'
 
 if redis.call('EXISTS', key('sweep', id)) == 1 then
-  local known = redis.call('HMGET', key('sweep', id), 'digest', 'submit_token', 'submit_outcome')
-  local sweep = load_sweep(id)
+  local sweep = unless_malformed(load_sweep, id)
   if not sweep then
     return {'malformed', '', ''}
-  elseif known[1] ~= digest then
+  end
+  local known = redis.call('HMGET', key('sweep', id), 'digest', 'submit_token', 'submit_outcome')
+  if known[1] ~= digest then
     return {'conflict', sweep.state, sweep.epoch}
   elseif known[2] == token then
     return {known[3], sweep.state, sweep.epoch}
@@ -44,11 +45,9 @@ local blocks, models, seen, total = {}, {}, {}, 0
 for first = 8, #ARGV, 5 do
   local model, lane, recipe, size, cost = unpack(ARGV, first, first + 4)
   local number = #blocks
-  redis.call('ZADD', key('blocks', id), total,
-    table.concat({number, model, lane, recipe, size, cost}, ' '))
   blocks[number + 1] = {
     number = number, model = model, lane = lane, recipe = recipe,
-    size = tonumber(size), cost = tonumber(cost), offset = total,
+    size = tonumber(size), cost = cost, offset = total,
   }
   total = total + tonumber(size)
   if not seen[model] then
@@ -57,6 +56,13 @@ for first = 8, #ARGV, 5 do
   end
 end
 sweep.models = table.concat(models, ' ')
+
+-- Whatever is left of a sweep whose hash was lost must not count as done, or be claimed twice.
+unlink_keys(id, total, #blocks, sweep.models)
+for _, block in ipairs(blocks) do
+  redis.call('ZADD', key('blocks', id), block.offset, table.concat({block.number, block.model,
+    block.lane, block.recipe, block.size, block.cost}, ' '))
+end
 redis.call('SET', key('manifest', id), manifest)
 redis.call('HSET', key('sweep', id),
   'state', 'running', 'epoch', sweep.epoch, 'digest', digest, 'owner', owner,
