@@ -29,15 +29,20 @@ def reference() -> str:
     return "\n".join(sections)
 
 
-def _section(command: click.Command, path: str) -> str:
+def help_of(command: click.Command, path: str) -> str:
+    """What ``--help`` prints, at a fixed width."""
     context = click.Context(
         command,
         info_name=path,
         terminal_width=WIDTH,
         max_content_width=WIDTH,
-        help_option_names=["-h", "--help"],
+        help_option_names=cli.context_settings["help_option_names"],
     )
-    return f"## {path}\n\n```text\n{command.get_help(context)}\n```\n"
+    return command.get_help(context)
+
+
+def _section(command: click.Command, path: str) -> str:
+    return f"## {path}\n\n```text\n{help_of(command, path)}\n```\n"
 
 
 if __name__ == "__main__":

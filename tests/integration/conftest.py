@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from shared.settings import Settings
+from tests.producer_pool import producer_services
+from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from worker.engine import StockEngine
@@ -57,3 +62,20 @@ def stock(demo_folder: Path) -> Any:
     pipeline = diffusers.DiffusionPipeline.from_pretrained(demo_folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[tuple[Settings, RedisServer]]:
+    """Redis and a bucket, shared by the producer's tests."""
+    with producer_services() as found:
+        yield found
+
+
+@pytest.fixture
+def settings(services: tuple[Settings, RedisServer], request: pytest.FixtureRequest) -> Settings:
+    """An empty Redis, and a prefix of the test's own in the bucket."""
+    settings, redis = services
+    with redis.client() as client:
+        client.flushall()
+    prefix = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    return settings.with_values(prefix=prefix)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from producer import Client, Sweep
@@ -18,25 +16,7 @@ from shared.errors import (
 from shared.records import manifest_key
 from shared.settings import Settings
 from tests.factories import make_pin, make_sweep
-from tests.producer_pool import MODEL_KEY, HandWorker, producer_services
-from tests.redis_server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[tuple[Settings, RedisServer]]:
-    with producer_services() as found:
-        yield found
-
-
-@pytest.fixture
-def settings(
-    services: tuple[Settings, RedisServer], request: pytest.FixtureRequest
-) -> Iterator[Settings]:
-    """An empty Redis, and a prefix of the test's own in the bucket."""
-    settings, redis = services
-    with redis.client() as client:
-        client.flushall()
-    yield settings.with_values(prefix=request.node.name[:60].replace("[", "-").replace("]", ""))
+from tests.producer_pool import MODEL_KEY, HandWorker
 
 
 @pytest.fixture
