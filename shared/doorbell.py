@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import Lock
 from typing import Any
 
 from celery import Celery
@@ -12,6 +13,8 @@ from shared.errors import QueueUnavailable
 
 SERVE_TASK = "seedbed.serve"
 """The one Celery task; its only argument is the model's key."""
+
+CONNECT_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,9 @@ class Doorbell:
     def __init__(self, app: Celery, pool: str) -> None:
         self._app = app
         self._pool = pool
+        self._connection: Any = None
+        self._lost: tuple[type[Exception], ...] = app.connection_for_write().connection_errors
+        self._lock = Lock()
 
     def ring(self, model: str) -> bool:
         """Send one message if the queue has none; without retries, since timers ring too.
@@ -59,37 +65,48 @@ class Doorbell:
             Whether a message was sent.
         """
         queue = doorbell_queue(self._pool, model)
-        try:
-            with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=5)
-                if _waiting(connection, queue):
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._app.connection_for_write()
+                    self._connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+                if _waiting(self._connection, queue):
                     return False
                 self._app.send_task(
                     SERVE_TASK,
                     args=[model],
                     queue=queue,
-                    connection=connection,
+                    connection=self._connection,
                     retry=False,
                     ignore_result=True,
                 )
-        except (OperationalError, OSError) as exc:
-            logger.warning("doorbell not rung", extra={"model": model, "error": str(exc)})
-            return False
+            except (OperationalError, *self._lost) as exc:
+                self._hang_up()
+                logger.warning("doorbell not rung", extra={"model": model, "error": str(exc)})
+                return False
         return True
 
-    def answering(self, timeout_seconds: float) -> frozenset[str]:
-        """Names of the worker processes that answer Celery's ping in time.
-
-        They are those of every pool on this broker.
+    def answering(self, seconds: float) -> set[str]:
+        """Names of the workers that answer Celery's ping within ``seconds``.
 
         Raises:
             QueueUnavailable: The broker does not answer.
         """
         try:
-            replies = self._app.control.inspect(timeout=timeout_seconds).ping() or {}
-        except (OperationalError, OSError) as exc:
+            replies = self._app.control.ping(timeout=seconds)
+        except (OperationalError, *self._lost) as exc:
             raise QueueUnavailable(f"the broker does not answer: {exc}") from exc
-        return frozenset(name.partition("@")[0] for name in replies)
+        return {node.partition("@")[0] for reply in replies or () for node in reply}
+
+    def close(self) -> None:
+        """Give the connection back; the next ring opens another."""
+        with self._lock:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
 
 
 def _waiting(connection: Any, queue: str) -> int:

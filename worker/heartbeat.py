@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from threading import Event, Thread
 
@@ -15,6 +16,8 @@ REAPED = 16
 """Expired leases looked at in one go."""
 ANNOUNCED_FOR = 4.0
 """A worker that has missed this many of its beats is no longer listed."""
+RING_SECONDS = 0.5
+"""Claims in quick succession are answered by one ring."""
 LEAVING_SECONDS = 0.001
 """The last announcement is forgotten at once."""
 
@@ -49,6 +52,7 @@ class Heartbeat:
         self._finalise = finalise
         self._mean_seconds = mean_seconds
         self._stop = Event()
+        self._ring = Event()
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -58,6 +62,7 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop beating and take the worker off the list."""
         self._stop.set()
+        self._ring.set()
         if not self._thread.is_alive():
             return
         self._thread.join(timeout=5)
@@ -65,6 +70,10 @@ class Heartbeat:
             self._announce(LEAVING_SECONDS)
         except QueueError as exc:
             logger.info("worker leaves unannounced", extra={"error": str(exc)})
+
+    def ring_soon(self) -> None:
+        """Wake other workers if there is more to claim; returns at once."""
+        self._ring.set()
 
     def ring_where_claimable(self) -> None:
         """One doorbell for each served model that has work for what is loaded here."""
@@ -77,13 +86,24 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
-                self._queue.reap(REAPED)
-                self.ring_where_claimable()
-                self._finalise()
-            except QueueError as exc:
-                logger.warning("queue does not answer", extra={"error": str(exc)})
-            except Exception:
-                logger.exception("heartbeat stumbled, it goes on")
-            self._stop.wait(self._mean_seconds * random.uniform(0.5, 1.5))
+            self._try(self._beat)
+            next_beat = time.monotonic() + self._mean_seconds * random.uniform(0.5, 1.5)
+            while not self._stop.is_set() and (left := next_beat - time.monotonic()) > 0:
+                if self._ring.wait(left):
+                    self._stop.wait(RING_SECONDS)
+                    self._ring.clear()
+                    self._try(self.ring_where_claimable)
+
+    def _beat(self) -> None:
+        self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
+        self._queue.reap(REAPED)
+        self.ring_where_claimable()
+        self._finalise()
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except QueueError as exc:
+            logger.warning("queue does not answer", extra={"error": str(exc)})
+        except Exception:
+            logger.exception("heartbeat stumbled, it goes on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -264,9 +265,19 @@ def _from_folder(source: ModelSource, folder: Path, dtype: torch.dtype) -> Any:
             low_cpu_mem_usage=True,
             local_files_only=True,
             trust_remote_code=False,
+            **_left_out(folder),
         )
     except Exception as error:
         raise ModelError(_folder_reason(source, error)) from error
+
+
+def _left_out(folder: Path) -> dict[str, None]:
+    """Components that the checkpoint was saved without, such as Stable Diffusion 3's T5.
+
+    diffusers wants to be told of those that a pipeline class does not call optional.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    return {name: None for name, value in index.items() if value == [None, None]}
 
 
 def _folder_reason(source: ModelSource, error: Exception) -> str:

@@ -42,8 +42,6 @@ from worker.watchdog import EXIT_CODE, Watchdog
 DEMO = "demo"
 """The model name that stands for Seedbed's own small checkpoint."""
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-RING_SECONDS = 1.0
-"""Other workers are woken at most this often while one claims."""
 PACKAGES = ("seedbed", "torch", "diffusers", "transformers")
 
 logger = logging.getLogger(__name__)
@@ -97,11 +95,9 @@ class WorkerProcess:
         broker = settings.broker_url or settings.redis_url
         self._app = make_worker_app(broker, self.serve)
         self._doorbell = Doorbell(self._app, settings.pool)
-        self._rung_at = 0.0
         self._switch = Lock()
         self._pins: dict[str, str] = {}
         self._serving: _Serving | None = None
-        self._serving = self._load(next(iter(self._sources)))
         self._heartbeat = Heartbeat(
             queue=self._queue,
             doorbell=self._doorbell,
@@ -111,6 +107,7 @@ class WorkerProcess:
             finalise=self._finaliser.run_pending,
             mean_seconds=options.timer_seconds,
         )
+        self._serving = self._load(next(iter(self._sources)))
 
     def run(self) -> int:
         """Serve doorbells until SIGTERM or SIGINT; returns the exit code."""
@@ -135,6 +132,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End every thread; what is rendered is stored before."""
         self._heartbeat.stop()
+        self._doorbell.close()
         self._unload()
         self._keeper.stop()
 
@@ -264,17 +262,11 @@ class WorkerProcess:
             worker=self.name,
             model=model,
             batch_size=batch_size,
-            on_claim=self._wake_others,
+            on_claim=self._heartbeat.ring_soon,
         )
         return _Serving(
             model=model, loaded=loaded, batch_size=batch_size, server=server, storer=storer
         )
-
-    def _wake_others(self) -> None:
-        """After a claim: ring for the next worker, if there is more."""
-        if time.monotonic() - self._rung_at > RING_SECONDS:
-            self._rung_at = time.monotonic()
-            self._heartbeat.ring_where_claimable()
 
     def _device_name(self) -> str:
         device = pick_device(self._options.device)
