@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -212,15 +213,20 @@ class Client:
         return revived
 
     def watch(
-        self, reference: str, *, interval_seconds: float = WATCH_SECONDS
+        self,
+        reference: str,
+        *,
+        interval_seconds: float = WATCH_SECONDS,
+        timeout_seconds: float = math.inf,
     ) -> Iterator[SweepStatus]:
         """The sweep's status again and again, until it is done or cancelled.
 
         Raises:
             QueueUnavailable: Redis has not answered for OUTAGE_SECONDS.
+            WaitTimeout: The sweep has not ended after ``timeout_seconds``; the work goes on.
         """
         sweep_id = self.find(reference)
-        answered_at = time.monotonic()
+        answered_at = started_at = time.monotonic()
         while True:
             try:
                 status = self.queue.status(sweep_id)
@@ -232,21 +238,19 @@ class Client:
                 yield status
                 if status.state in ENDED:
                     return
+                if time.monotonic() - started_at >= timeout_seconds:
+                    raise WaitTimeout(
+                        f"sweep {sweep_id} is {status.state} with {status.done:,} of "
+                        f"{status.total:,} images after {timeout_seconds:g} s; it goes on"
+                    )
             time.sleep(interval_seconds)
 
-    def wait(self, reference: str, *, timeout_seconds: float) -> SweepStatus:
-        """Wait until the sweep is done or cancelled.
+    def wait(self, reference: str, *, timeout_seconds: float = math.inf) -> SweepStatus:
+        """Wait until the sweep is done or cancelled; returns its last status.
 
         Raises:
-            WaitTimeout: It isn't yet; the work goes on.
+            WaitTimeout: It has not ended in time; the work goes on.
         """
-        deadline = time.monotonic() + timeout_seconds
-        for status in self.watch(reference):
-            if status.state in ENDED:
-                return status
-            if time.monotonic() >= deadline:
-                break
-        raise WaitTimeout(
-            f"sweep {status.id} is {status.state} with {status.done:,} of {status.total:,} images "
-            f"after {timeout_seconds:g} s; it goes on"
-        )
+        for status in self.watch(reference, timeout_seconds=timeout_seconds):
+            last = status
+        return last

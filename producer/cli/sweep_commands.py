@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,7 @@ from producer.cli.output import (
 )
 from producer.cli.progress import open_view
 from producer.cli.settings_options import Flags, find_pool, pool_options
-from producer.client import ENDED, Client, JobFailure
-from shared.errors import WaitTimeout
+from producer.client import Client, JobFailure
 
 if TYPE_CHECKING:
     from shared.queue import SweepStatus
@@ -55,26 +54,29 @@ def status(sweep: str, flags: Flags, as_json: bool) -> None:
 
 @click.command(epilog=examples("seedbed watch shapes-study", "seedbed watch shapes-study --json"))
 @sweep_argument
-@click.option("--timeout", type=float, metavar="SECONDS", help="give up and exit 3 after this long")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=math.inf,
+    metavar="SECONDS",
+    help="exit 3 after this long",
+)
 @pool_options
 @json_option
-def watch(sweep: str, timeout: float | None, flags: Flags, as_json: bool) -> int:
+def watch(sweep: str, timeout: float, flags: Flags, as_json: bool) -> int:
     """Follow a sweep until it is done or cancelled.
 
     With --json, prints a line each time something has changed.
     """
     client = Client(find_pool(flags))
     sweep_id = client.find(sweep)
-    deadline = None if timeout is None else time.monotonic() + timeout
     last = None
     with open_view(quiet=as_json) as view:
-        for found in client.watch(sweep_id):
+        for found in client.watch(sweep_id, timeout_seconds=timeout):
             view.update(found)
             if as_json and found != last:
                 print_json(found)
             last = found
-            if found.state not in ENDED and deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(f"sweep {sweep_id} is {found.state} after {timeout:g} s")
     print_failures(client.failures(sweep_id), sweep_id)
     return verdict(found)
 

@@ -1,0 +1,460 @@
+"""The command line on a real pool: what it prints, how it exits; mistakes write nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from producer import Client
+from producer.cli.main import main
+from shared.settings import VARIABLES, Settings
+from tests.factories import make_sweep
+from tests.producer_pool import HandWorker
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def bare(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """``seedbed`` in an empty folder, with nothing configured."""
+    for name in [*VARIABLES.values(), *(name for name in os.environ if name.startswith("AWS_"))]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Answer:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        printed = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def seedbed(bare: Call, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """``seedbed`` with a pool in its environment."""
+    for name, value in settings.to_environ().items():
+        monkeypatch.setenv(name, value)
+    return bare
+
+
+@pytest.fixture
+def client(settings: Settings) -> Client:
+    return Client(settings)
+
+
+@pytest.fixture
+def worker(client: Client) -> HandWorker:
+    return HandWorker(client)
+
+
+def is_one_sentence(answer: Answer) -> bool:
+    return (
+        answer.out == "" and answer.err.startswith("error: ") and len(answer.err.splitlines()) == 1
+    )
+
+
+def nothing_written(client: Client) -> bool:
+    return client.queue.client.dbsize() == 0 and list(client.storage.list()) == []
+
+
+ONE_JOB = ("--name", "study", "--model", "demo", "-p", "a red circle")
+SWEEP = (*ONE_JOB, "--seed", "0..3")
+
+
+def test_submit_prints_the_id_on_stdout_and_prose_on_stderr(seedbed: Call, client: Client) -> None:
+    answer = seedbed("submit", *SWEEP)
+    (status,) = client.sweeps()
+    assert (answer.code, answer.out) == (0, f"{status.id}\n")
+    assert answer.err == "queued 4 images\n"
+
+
+def test_submit_twice_says_that_it_is_under_way(seedbed: Call) -> None:
+    seedbed("submit", *SWEEP)
+    answer = seedbed("submit", *SWEEP, "--json")
+    assert json.loads(answer.out)["outcome"] == "unchanged"
+
+
+def test_options_override_the_file_and_come_after_its_axes(seedbed: Call, client: Client) -> None:
+    Path("s.yaml").write_text("name: study\nmodel: demo\nprompt: a\nseed: 0..7\n")
+    answer = seedbed("submit", "s.yaml", "--guidance-scale", "1,4", "--seed", "3,5")
+    axes = client.layout(answer.out.strip()).manifest.axes
+    assert [(axis.fields, tuple(axis.columns[0])) for axis in axes] == [
+        (("seed",), (3, 5)),
+        (("guidance_scale",), (1.0, 4.0)),
+    ]
+
+
+def test_the_order_of_options_is_the_order_of_axes(seedbed: Call, client: Client) -> None:
+    answer = seedbed(
+        *("submit", "--model", "demo", "--seed", "0..1", "-p", "a, b", "-p", "-c"),
+        *("--scheduler", "null,DDIMScheduler", "--no-negative-prompt", "--negative-prompt", "x,y"),
+    )
+    manifest = client.layout(answer.out.strip()).manifest
+    assert manifest.fields_by_axis == ("seed", "prompt", "scheduler", "negative_prompt")
+    assert manifest.axes[1].columns[0] == ("a, b", "-c")
+    assert manifest.axes[2].columns[0] == (None, "DDIMScheduler")
+    assert manifest.axes[3].columns[0] == (None, "x,y")
+
+
+def test_a_sweep_comes_in_by_standard_input(settings: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "producer.cli.main", "submit", "-"],
+        input=b'{"model": "demo", "prompt": "a", "seed": "0..9"}',
+        cwd=ROOT,
+        env={**os.environ, **settings.to_environ()},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"queued 10 images\n")
+
+
+def test_repeated_values_are_dropped_and_told(seedbed: Call) -> None:
+    answer = seedbed("submit", *SWEEP, "--guidance-scale", "4,4.0")
+    assert "note: guidance_scale: 1 repeated value dropped" in answer.err
+
+
+def test_status_counts_and_lists_failures(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", seed="0..7")
+    client.submit(sweep)
+    worker.work(sweep, 3)
+    worker.fail(2, "the \x1b[31mpipeline\nbroke")
+
+    answer = seedbed("status", "study")
+
+    assert "done       3 of 8" in answer.out
+    assert "failed     2" in answer.out
+    assert r"after 0 tries: the \x1b[31mpipeline\nbroke" in answer.err
+    facts = json.loads(seedbed("status", "study", "--json").out)
+    assert (facts["done"], facts["dead"], facts["pending"]) == (3, 2, 3)
+    assert {failure["reason"] for failure in facts["failures"]} == {"the \x1b[31mpipeline\nbroke"}
+
+
+def test_ls_lists_the_newest_first(seedbed: Call) -> None:
+    assert seedbed("ls").out == ""
+    first = seedbed("submit", *SWEEP).out.strip()
+    second = seedbed("submit", *SWEEP, "--name", "other").out.strip()
+    assert [line.split()[0] for line in seedbed("ls").out.splitlines()] == ["SWEEP", second, first]
+    assert [found["id"] for found in json.loads(seedbed("ls", "--json").out)] == [second, first]
+
+
+def test_a_sweep_is_paused_resumed_cancelled_and_deleted(seedbed: Call, client: Client) -> None:
+    sweep_id = seedbed("submit", *SWEEP).out.strip()
+    assert seedbed("pause", "study").err == f"{sweep_id}: paused\n"
+    assert json.loads(seedbed("resume", "study", "--json").out)["state"] == "running"
+    assert seedbed("cancel", "study").err == f"{sweep_id}: cancelled\n"
+    assert seedbed("delete", "study").code == 0
+    assert client.sweeps() == []
+
+
+def test_retry_revives_the_given_jobs(seedbed: Call, client: Client, worker: HandWorker) -> None:
+    client.submit(make_sweep(name="study", seed="0..3"))
+    worker.fail(4, "no")
+    assert json.loads(seedbed("retry", "study", "--index", "2", "--json").out)["revived"] == 1
+    assert seedbed("retry", "study").err.endswith("3 jobs revived\n")
+
+
+def test_watch_ends_with_the_sweep(seedbed: Call, client: Client, worker: HandWorker) -> None:
+    sweep = make_sweep(name="study", seed="0..3")
+    client.submit(sweep)
+    worker.complete(sweep)
+    assert seedbed("watch", "study").err == "4/4 images\n"
+    lines = seedbed("watch", "study", "--json").out.splitlines()
+    assert [json.loads(line)["state"] for line in lines] == ["done"]
+
+
+def test_watch_exits_1_when_jobs_failed(seedbed: Call, client: Client, worker: HandWorker) -> None:
+    client.submit(make_sweep(name="study", seed="0..3"))
+    worker.fail(4, "no such pipeline")
+    worker.finish()
+    answer = seedbed("watch", "study")
+    assert answer.code == 1
+    assert "job 0: failed after 0 tries: no such pipeline" in answer.err
+
+
+def test_watch_exits_3_when_it_has_waited_long_enough(seedbed: Call) -> None:
+    seedbed("submit", *SWEEP)
+    answer = seedbed("watch", "study", "--timeout", "0.1")
+    assert answer.code == 3
+    assert "0 of 4 images" in answer.err
+
+
+def test_plan_writes_nothing(seedbed: Call, client: Client) -> None:
+    answer = seedbed("plan", *SWEEP, "--price-per-hour", "2")
+    assert answer.code == 0
+    assert "jobs       4 = 4 seed" in answer.out
+    assert "no worker serves demo now" in answer.err
+    assert nothing_written(client)
+
+
+def test_plan_needs_no_pool(bare: Call) -> None:
+    plan = json.loads(bare("plan", *SWEEP, "--json").out)
+    assert (plan["jobs"], plan["models"][0]["workers"]) == (4, None)
+
+
+def test_schema_is_json(bare: Call) -> None:
+    assert json.loads(bare("schema").out)["title"] == "Seedbed manifest"
+
+
+def test_doctor_finds_a_sound_pool(seedbed: Call, client: Client, worker: HandWorker) -> None:
+    worker.announce()
+    answer = seedbed("doctor", "--json")
+    findings = {item["check"]: item for item in map(json.loads, answer.out.splitlines())}
+    assert answer.code == 0
+    assert findings["redis"]["level"] == "ok"
+    assert findings["redis persistence"]["text"] == "append-only file is on"
+    assert findings["redis eviction"]["text"] == "noeviction"
+    assert findings["storage"]["level"] == "ok"
+    assert "does not answer Celery's ping" in findings["workers"]["text"]
+    assert findings["model"]["text"] == "served: demo"
+    assert list(client.storage.list()) == []
+
+
+def test_doctor_looks_at_a_model_of_this_machine(seedbed: Call, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    answer = seedbed("doctor", "--model", "./checkpoint")
+    assert answer.code == 1
+    assert "model './checkpoint' has no model_index.json" in answer.out
+
+
+def test_doctor_tells_of_a_redis_that_may_forget(
+    seedbed: Call, client: Client, settings: Settings
+) -> None:
+    client.queue.client.config_set("appendonly", "no")
+    client.queue.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        answer = seedbed("doctor")
+    finally:
+        client.queue.client.config_set("appendonly", "yes")
+        client.queue.client.config_set("maxmemory-policy", "noeviction")
+    assert "set 'appendonly yes' and 'appendfsync everysec'" in answer.out
+    assert "set 'maxmemory-policy noeviction'" in answer.out
+
+
+def test_doctor_goes_on_after_a_service_that_is_down(
+    seedbed: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEEDBED_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    answer = seedbed("doctor")
+    assert answer.code == 1
+    assert "fail  storage" in answer.out
+    assert "ok    redis" in answer.out
+
+
+BAD_SWEEPS = [
+    (("--seed", ""), "seed '' is not a whole number"),
+    (("--height", "63"), "height 63 is not a multiple of 8: write 56 or 64"),
+    (("--height", "0"), "height 0 is not a whole number from 8 to 8192"),
+    (("--guidance-scale", "nan"), "guidance_scale 'nan' is not a number"),
+    (("--guidance-scale", "1e999"), "guidance_scale '1e999' is not a number"),
+    (("--guidance-scale", "-1"), "guidance_scale -1.0 is not a number from 0"),
+    (("--scheduler", "DDIM"), "did you mean 'DDIMScheduler'?"),
+    (("--seed", "0..1000000000"), "at most 1,000,000,000"),
+    (("--seed", "7..0"), "is an empty range"),
+    (("--num-inference-steps", "1..100", "--height", "64..1024..8"), "at most 4,096"),
+    (("--key", "images/{seed}.png"), "has no {digest}"),
+    (("--key", "../{digest}.png"), "climbs out"),
+    (("--name", "../up"), "is not a name"),
+    (("--priority", "1000"), "priority '1000' is not a whole number from -100 to 100"),
+    (("--weight", "0"), "weight '0' is not a number"),
+    (("no.yaml",), "sweep file no.yaml does not exist"),
+    ((".",), "is a folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD_SWEEPS)
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_a_bad_sweep_gets_one_sentence_and_writes_nothing(
+    seedbed: Call, client: Client, command: str, arguments: tuple[str, ...], words: str
+) -> None:
+    answer = seedbed(command, *ONE_JOB, *arguments)
+
+    assert answer.code == 2
+    assert is_one_sentence(answer), answer.err
+    assert words in answer.err
+    assert nothing_written(client)
+
+
+BAD_FILES = [
+    ("model: demo\nprompt: a\nheigth: 64\n", "'heigth' is not a field: did you mean 'height'?"),
+    ("model: demo\nprompt: []\n", "prompt is an empty list"),
+    ("model: demo\n", "prompt is missing"),
+    ("prompt: a\n", "model is missing"),
+    ("model: demo\nprompt: a\nguidance_scale: .inf\n", "guidance_scale '.inf' is not a number"),
+    ("model: demo\nprompt: a\nseed: true\n", "seed 'true' is not a whole number"),
+    ("model: demo\nprompt: a\noutput: {key: x}\n", "has no {digest}"),
+    ("- a\n", "has a list at its top"),
+    ("a: [", "is not YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), BAD_FILES)
+def test_a_bad_file_gets_one_sentence_and_writes_nothing(
+    seedbed: Call, client: Client, text: str, words: str
+) -> None:
+    Path("sweep.yaml").write_text(text)
+    answer = seedbed("submit", "sweep.yaml")
+    assert answer.code == 2
+    assert is_one_sentence(answer), answer.err
+    assert words in answer.err
+    assert nothing_written(client)
+
+
+BAD_SETTINGS = [
+    ({"SEEDBED_REDIS_URL": "redis://127.0.0.1:9/0"}, 1, "Redis does not serve"),
+    ({"SEEDBED_REDIS_URL": "http://127.0.0.1:80"}, 2, "SEEDBED_REDIS_URL"),
+    ({"SEEDBED_POOL": "{a}"}, 2, "SEEDBED_POOL is '{a}'"),
+    ({"SEEDBED_BUCKET": "no-such-bucket"}, 2, "does not exist: create it"),
+    ({"SEEDBED_PREFIX": "../up"}, 2, "write plain folders"),
+    ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 2, "refuses these credentials"),
+    ({"SEEDBED_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, 1, "nobody answers"),
+    ({"SEEDBED_S3_ENDPOINT_URL": "127.0.0.1:9"}, 2, "write http"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "code", "words"), BAD_SETTINGS)
+def test_a_wrong_setting_gets_one_sentence_and_writes_nothing(
+    seedbed: Call,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: dict[str, str],
+    code: int,
+    words: str,
+) -> None:
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    answer = seedbed("submit", *SWEEP)
+    assert answer.code == code
+    assert is_one_sentence(answer), answer.err
+    assert words in answer.err
+    assert nothing_written(client)
+
+
+def test_what_answers_but_is_no_redis_is_told(
+    seedbed: Call, client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.s3_endpoint_url is not None
+    monkeypatch.setenv("SEEDBED_REDIS_URL", settings.s3_endpoint_url.replace("http", "redis"))
+    answer = seedbed("submit", *SWEEP)
+    assert is_one_sentence(answer), answer.err
+    assert answer.code == 2
+    assert "not a Redis" in answer.err
+    assert nothing_written(client)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit", *SWEEP),
+        ("status", "x"),
+        ("ls",),
+        ("watch", "x"),
+        ("pause", "x"),
+        ("retry", "x"),
+        ("delete", "x"),
+        ("doctor",),
+        ("worker", "--model", "demo"),
+    ],
+)
+def test_without_a_pool_every_command_says_so_and_starts_none(
+    bare: Call, arguments: tuple[str, ...]
+) -> None:
+    answer = bare(*arguments)
+    assert answer.code == 2
+    assert is_one_sentence(answer), answer.err
+    assert "no pool" in answer.err
+    assert "seedbed up" in answer.err
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "watch", "pause", "resume", "cancel", "retry", "delete"]
+)
+def test_an_unknown_sweep_gets_one_sentence(seedbed: Call, command: str) -> None:
+    answer = seedbed(command, "nobody")
+    assert answer.code == 2
+    assert is_one_sentence(answer)
+    assert "sweep 'nobody' is not in this pool" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "-p", "a", "--model", "./no-such-model"), "does not exist"),
+        (("run", "-p", "a", "--model", "."), "has no model_index.json"),
+        (("up", "--model", "/etc/hostname"), "is a file"),
+        (("run", "-p", "a", "--heigth", "64"), "No such option"),
+        (("down", "--data", "nowhere", "--debugg"), "No such option"),
+    ],
+)
+def test_a_mistake_starts_nothing(bare: Call, arguments: tuple[str, ...], words: str) -> None:
+    answer = bare(*arguments)
+    assert answer.code == 2
+    assert words in answer.err
+    assert "Traceback" not in answer.err
+    assert not list(Path().iterdir())
+
+
+def test_a_malformed_record_in_redis_is_told_and_can_be_deleted(
+    seedbed: Call, client: Client
+) -> None:
+    sweep_id = seedbed("submit", *SWEEP).out.strip()
+    client.queue.client.set(client.queue.keys.manifest(sweep_id), "{}")
+    answer = seedbed("status", sweep_id)
+    assert is_one_sentence(answer), answer.err
+    assert answer.code == 2
+    assert "manifest:" in answer.err
+    assert seedbed("delete", sweep_id).code == 0
+
+
+def test_a_bug_is_called_one_and_shows_its_traceback_only_with_debug(
+    seedbed: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Client) -> None:
+        raise RuntimeError("oops\nand more")
+
+    monkeypatch.setattr(Client, "sweeps", broken)
+    answer = seedbed("ls")
+    assert (answer.code, len(answer.err.splitlines())) == (1, 1)
+    assert "this is a bug in seedbed: RuntimeError: oops and more" in answer.err
+    with pytest.raises(RuntimeError):
+        main(["--debug", "ls"])
+
+
+def test_a_reader_that_goes_away_is_no_error(settings: Settings) -> None:
+    for _ in range(3):
+        Client(settings).submit(make_sweep())
+    done = subprocess.run(
+        f"{sys.executable} -m producer.cli.main schema | head -c 1",
+        shell=True,
+        cwd=ROOT,
+        env={**os.environ, **settings.to_environ()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("{", "")
