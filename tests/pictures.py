@@ -7,11 +7,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from shared.errors import RenderError
 from shared.job import Job
 from tests.factories import make_job
+
+LIBRARY_WARNINGS = [
+    # Some of diffusers' schedulers hand torch tensors to numpy; these go once torch's __array__
+    # and __array_wrap__ have NumPy 2's signatures.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
+    # torchsde compares float32 times with float64 ones; gone if diffusers' DPMSolverSDE drops it.
+    pytest.mark.filterwarnings("ignore:Should have t[ab][<>]=t[01] but got:UserWarning"),
+]
+"""Marks for tests that run schedulers: what the libraries below complain of among themselves."""
 
 MOST_LEVELS = 1
 """Of 255: how far one colour of a pixel may be off."""

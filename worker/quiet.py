@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 
@@ -12,14 +13,13 @@ def quieten() -> None:
     is in ``Rendered.notes`` and in ``ModelError``.
     """
     import diffusers.utils.logging
-    import huggingface_hub.utils.logging
     import transformers.utils.logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()
-    huggingface_hub.utils.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     disable_progress_bars()
     # A NaN image is found and reported by the renderer; numpy's word for it adds nothing.
     warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)

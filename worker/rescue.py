@@ -62,10 +62,21 @@ class RowCap:
             self.good = 0  # there is less memory than there was: nothing is known any more
 
 
+def release_memory() -> None:
+    """Collect garbage and give cached device memory back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def render_rows(
     jobs: Sequence[Job],
     run: Callable[[Sequence[Job]], Sequence[T | RenderError]],
     cap: RowCap,
+    *,
+    release: Callable[[], None] = release_memory,
 ) -> list[T | RenderError]:
     """Run a batch; where it fails, run its parts, until every job has an image or its own error.
 
@@ -73,6 +84,7 @@ def render_rows(
         jobs: What one pipeline call could render together.
         run: Renders some of them, one outcome each; raises when the call as a whole fails.
         cap: Learns how many rows fit.
+        release: Gives memory back before a smaller batch is tried.
 
     Returns:
         One outcome for each job, in order.
@@ -93,6 +105,7 @@ def render_rows(
             outcomes += [result] * len(left)
         elif isinstance(result, OutOfMemory):
             cap.overflowed(len(part))
+            release()
             if len(part) == 1:
                 outcomes.append(_does_not_fit(part[0], result))
             else:
@@ -102,8 +115,8 @@ def render_rows(
         else:
             logger.warning("batch failed, looking for the culprit", extra={"rows": len(part)})
             middle = len(part) // 2
-            outcomes += render_rows(part[:middle], run, cap)
-            outcomes += render_rows(part[middle:], run, cap)
+            outcomes += render_rows(part[:middle], run, cap, release=release)
+            outcomes += render_rows(part[middle:], run, cap, release=release)
     return outcomes
 
 
@@ -114,11 +127,8 @@ def _attempt(
     try:
         return list(run(jobs))
     except Exception as caught:  # noqa: BLE001 - one job's fault must not fail its mates
-        error = translate(caught)
-    if isinstance(error, OutOfMemory):
-        # Only out of the except block is the traceback gone that held every activation.
-        release_memory()
-    return error
+        # Leaving the block drops the traceback, whose frames hold every activation.
+        return translate(caught)
 
 
 def translate(caught: Exception) -> RenderError:
@@ -142,15 +152,6 @@ def translate(caught: Exception) -> RenderError:
         if any(words in text for words in BROKEN_DEVICE):
             raise ModelError(f"this worker's device failed, restart the worker: {reason}")
     return RenderError(reason)
-
-
-def release_memory() -> None:
-    """Collect garbage and give cached device memory back."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()
 
 
 def _does_not_fit(job: Job, error: OutOfMemory) -> OutOfMemory:

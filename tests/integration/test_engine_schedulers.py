@@ -10,6 +10,7 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 
 from shared.errors import RenderError, UnsupportedJob
 from tests.pictures import (
+    LIBRARY_WARNINGS,
     all_rendered,
     assert_same_picture,
     mixed_jobs,
@@ -20,14 +21,7 @@ from tests.pictures import (
 from worker.engine import StockEngine
 from worker.loading import LoadedModel
 
-pytestmark = [
-    # diffusers' DEIS and KDPM2 hand torch tensors to numpy; these go once torch's __array__ and
-    # __array_wrap__ have NumPy 2's signatures.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context and return_scalar"),
-    # torchsde compares float32 times with float64 ones; gone if diffusers' DPMSolverSDE drops it.
-    pytest.mark.filterwarnings("ignore:Should have tb<=t1 but got:UserWarning"),
-]
+pytestmark = LIBRARY_WARNINGS
 
 SCHEDULERS = (
     "DDIMScheduler",
