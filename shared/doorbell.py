@@ -55,7 +55,10 @@ class Doorbell:
         self._app = app
         self._pool = pool
         self._connection: Any = None
-        self._lost: tuple[type[Exception], ...] = app.connection_for_write().connection_errors
+        self._lost: tuple[type[Exception], ...] = (
+            OperationalError,
+            *app.connection_for_write().connection_errors,
+        )
         self._lock = Lock()
 
     def ring(self, model: str) -> bool:
@@ -80,7 +83,7 @@ class Doorbell:
                     retry=False,
                     ignore_result=True,
                 )
-            except (OperationalError, *self._lost) as exc:
+            except self._lost as exc:
                 self._hang_up()
                 logger.warning("doorbell not rung", extra={"model": model, "error": str(exc)})
                 return False
@@ -94,7 +97,7 @@ class Doorbell:
         """
         try:
             replies = self._app.control.ping(timeout=seconds)
-        except (OperationalError, *self._lost) as exc:
+        except self._lost as exc:
             raise QueueUnavailable(f"the broker does not answer: {exc}") from exc
         return {node.partition("@")[0] for reply in replies or () for node in reply}
 
