@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -72,10 +73,11 @@ class Stack:
         self._use: FolderLock | None = None
         self._failure: SeedbedError | None = None
         self._ended_in_order = False
+        self._needs_its_worker = True
         self.joined = False
         """Somebody else keeps this stack: ``stop`` leaves it alone."""
         self.left_running = False
-        """After ``stop``: others had joined, so it ends when the last of them does."""
+        """After ``stop``: others use it or made it stay; it ends with the last, or is shut down."""
 
     @classmethod
     def running(cls, data_dir: Path, *, base: Settings | None = None) -> Stack | None:
@@ -150,7 +152,7 @@ class Stack:
         worker_args: Sequence[str] = (),
         detach: bool = False,
     ) -> Self:
-        """Start what is not running yet; a stack that is there is joined.
+        """Start what is not running yet; a stack that is there is joined, and stays till we stop.
 
         Returns when Redis and S3 answer. The worker is on its way by then: ``check`` tells if it
         fails.
@@ -160,7 +162,7 @@ class Stack:
                 joined stack gets one more worker for those its own was not started for. Empty:
                 no worker.
             worker_args: Further arguments of ``seedbed worker``.
-            detach: Let the stack outlive this process, until ``shut_down``.
+            detach: Let the stack, a joined one too, outlive this process, until ``shut_down``.
 
         Raises:
             InvalidSettings: The data folder cannot be one.
@@ -171,8 +173,8 @@ class Stack:
         self._prepare_folder()
         try:
             self._start_or_join(tuple(worker_models), tuple(worker_args))
-            if detach and self._keeper is not None:
-                self._let_go()
+            if detach:
+                self._let_stay()
         except BaseException:
             self.stop()
             raise
@@ -193,9 +195,9 @@ class Stack:
             raise self._failure
         if self.joined:
             state = State.read(self.data_dir)
-            if state is None or state.stopping or state.keeper != self._known().keeper:
+            if state is None or not self._is_kept():
                 raise ServiceError(f"the stack in {self.data_dir} was stopped by whoever keeps it")
-            if state.failure is not None:
+            if state.failure is not None and self._needs_its_worker:
                 raise _failure(state.failure, refused=state.refused)
 
     def serve_forever(self) -> None:
@@ -204,14 +206,15 @@ class Stack:
         Raises:
             SeedbedError: As ``check``, except that an ordered end by ``shut_down`` is none.
         """
-        keeper = self._known().keeper
-        while keeper.alive():
+        while True:
+            try:
+                self.check()
+            except SeedbedError:
+                if self._is_kept():
+                    raise
+                return
             if self._keeper is not None:
                 self._hear(timeout=LOOK_SECONDS)
-                if self._ended_in_order:
-                    return
-                if self._failure is not None:
-                    raise self._failure
             else:
                 time.sleep(LOOK_SECONDS)
 
@@ -246,6 +249,12 @@ class Stack:
     ) -> None:
         self.stop()
 
+    def _is_kept(self) -> bool:
+        if not self.joined:
+            return not self._ended_in_order
+        state = State.read(self.data_dir)
+        return state is not None and not state.stopping and state.keeper == self._known().keeper
+
     def _known(self) -> State:
         if self._state is None:
             raise ServiceError(f"no stack was started in {self.data_dir}")
@@ -258,9 +267,8 @@ class Stack:
                 folder = self.data_dir / name
                 folder.mkdir(mode=mode, parents=True, exist_ok=True)
                 # Making a file is the one true test of a writable folder.
-                probe = folder / f".probe-{os.getpid()}"
-                probe.write_bytes(b"\n")
-                probe.unlink()
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"\n")
             (self.data_dir / ".gitignore").write_text("*\n", encoding="utf-8")
         except (FileExistsError, NotADirectoryError) as exc:
             raise InvalidSettings(
@@ -277,7 +285,9 @@ class Stack:
         deadline = time.monotonic() + START_SECONDS
         while True:
             if self._join():
-                missing = tuple(model for model in models if model not in self.worker_models)
+                served = () if self._known().failure is not None else self.worker_models
+                missing = tuple(model for model in models if model not in served)
+                self._needs_its_worker = len(missing) < len(models)
                 if missing:
                     self._spawn(missing, arguments, worker_only=True)
                     self._wait_for_start(deadline)
@@ -394,15 +404,16 @@ class Stack:
             while words:
                 words = words[self._keeper.stdin.write(words) or 0 :]
 
-    def _let_go(self) -> None:
-        """Make the stack stay, and forget that we have started it."""
-        self._tell(b"stay\n")
-        assert self._keeper is not None
-        for pipe in (self._keeper.stdin, self._keeper.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._keeper.returncode = 0  # it is not ours to wait for any more
-        self._keeper = None
+    def _let_stay(self) -> None:
+        """Make the stack, and a worker we have added to it, stay when we go."""
+        self._known().keeper.send(signal.SIGUSR1)
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.send_signal(signal.SIGUSR1)
+            for pipe in (keeper.stdin, keeper.stdout):
+                if pipe is not None:
+                    pipe.close()
+            keeper.returncode = 0  # it is not ours to wait for any more
         self.joined = True
 
 
@@ -424,16 +435,19 @@ def _end(keeper: subprocess.Popen[bytes], stack: Stack) -> None:
                     keeper.returncode = 0
                     return
                 if not said:
-                    keeper.wait(HURRY_SECONDS)
                     break
             if time.monotonic() > deadline:
                 keeper.send_signal(signal.SIGTERM)
-                keeper.wait(HURRY_SECONDS)
                 break
         except KeyboardInterrupt:
             interrupted = True
             keeper.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + HURRY_SECONDS
+    try:
+        keeper.wait(HURRY_SECONDS)
+    except subprocess.TimeoutExpired:
+        keeper.kill()  # a child hangs in the kernel; on Linux the others die with the keeper
+        keeper.wait()
     if interrupted:
         raise KeyboardInterrupt
 

@@ -20,7 +20,6 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -30,6 +29,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
     SSLError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError
@@ -56,7 +56,7 @@ MAX_KEY_BYTES = 1024
 BOTO_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 """All that a boto3 call raises; the three have no common root."""
 
-UNREACHABLE = (ConnectionError, HTTPClientError, IncompleteReadError)
+UNREACHABLE = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 """The network's fault, or a server that is down; botocore's other errors are made on this side."""
 
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -175,7 +175,8 @@ class Storage:
         the old object or the new one, never a part of either.
 
         Args:
-            metadata: ASCII names and values.
+            metadata: ASCII names and values, for people who look at the bucket: rclone forgets
+                them when it ends.
         """
         full = self._full(key)
         checksum = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
@@ -254,6 +255,8 @@ class Storage:
 
         Objects stored while the listing runs may or may not be in it.
         """
+        if ".." in prefix.split("/"):
+            raise InvalidInput(f"prefix {prefix!r} climbs out with '..': write a plain one")
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._root + prefix
         )

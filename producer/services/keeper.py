@@ -5,9 +5,12 @@ that closes, for whatever reason and however suddenly, the keeper ends the stack
 one thread and imports neither boto3 nor Celery, so it is there in a moment and has little to
 fail at.
 
-    stdin   one line, the plan; then "stay", or nothing; its end means: stop
+    stdin   one line, the plan; its end means: stop, unless others use the stack
     stdout  one JSON object a line: see ``Keeper._say``
-    signals SIGTERM: stop, a second one: at once; SIGINT and SIGHUP are not for it
+    signals SIGUSR1: stay when stdin ends; SIGTERM: stop, a second one: at once;
+            SIGINT and SIGHUP are not for it
+
+A keeper of a worker alone adds it to a stack that another keeps, and ends with that stack.
 """
 
 from __future__ import annotations
@@ -49,6 +52,9 @@ PORT_TRIES = 3
 HURRIED_SECONDS = 1.0
 """From SIGTERM to SIGKILL for somebody who pressed Ctrl-C twice; enough for Redis and S3."""
 
+OTHERS_SECONDS = 35.0
+"""For the workers that others have added to end: they notice within half a second, and drain."""
+
 EARLY_SECONDS = 60.0
 """A process that ends sooner after its start has not really started."""
 
@@ -88,6 +94,7 @@ class Keeper:
         self._restart_at: dict[str, tuple[float, Service]] = {}
         self._state: State | None = None
         self._users: FolderLock | None = None
+        self._workers = FolderLock(self._data_dir / "workers.lock")
         self._lifeline: int | None = sys.stdin.fileno()
         self._stay = False
         self._told_shared = False
@@ -100,6 +107,7 @@ class Keeper:
         lock: FolderLock | None = None
         try:
             if self._worker_only:
+                self._workers.acquire(shared=True)
                 self._start_worker(name=f"worker-{os.getpid()}")
             else:
                 lock = FolderLock(self._data_dir / "stack.lock")
@@ -114,9 +122,14 @@ class Keeper:
             return 0
         except Leaving:
             return 0
-        except (SeedbedError, OSError) as exc:
+        except SeedbedError as exc:
             logger.error("the stack ends", exc_info=exc)
             self._say("failed", message=str(exc), refused=isinstance(exc, InvalidInput))
+            return 1
+        except OSError as exc:
+            logger.error("the stack ends", exc_info=exc)
+            message = f"the stack in {self._data_dir} cannot be kept: {exc}"
+            self._say("failed", message=message, refused=False)
             return 1
         finally:
             self._stop()
@@ -245,10 +258,14 @@ class Keeper:
         if self._terms:
             self._stopped_by_signal = True
             return True
-        if self._lifeline is not None or self._stay:
+        if self._worker_only:
+            state = State.read(self._data_dir)
+            if state is None or state.stopping:
+                return True
+        if self._lifeline is not None:
             return False
         # Whoever started the stack is gone. Others may have joined; nobody can after this lock.
-        if self._users is None or self._users.acquire():
+        if not self._stay and (self._users is None or self._users.acquire()):
             return True
         if not self._told_shared:
             self._told_shared = True
@@ -273,6 +290,8 @@ class Keeper:
     def _end_children(self) -> None:
         """Last started, first ended, so that the worker can still store what it has."""
         for name in reversed(tuple(self._children)):
+            if name != "worker" and not self._worker_only:
+                self._wait_for_other_workers()
             child = self._children.pop(name)
             child.send(signal.SIGTERM)
             began, killed = time.monotonic(), False
@@ -284,6 +303,14 @@ class Keeper:
                     killed = True
                 self._sleep(0.1)
 
+    def _wait_for_other_workers(self) -> None:
+        """Those that joiners have added drain too; each has a keeper that holds the lock."""
+        deadline = time.monotonic() + OTHERS_SECONDS
+        while not self._workers.acquire() and not self._hurried():
+            if time.monotonic() > deadline:
+                return
+            self._sleep(0.1)
+
     def _sleep(self, seconds: float) -> None:
         """Until something happens: a signal, a child's end, or news from whoever started us."""
         sources = [self._wake] if self._lifeline is None else [self._wake, self._lifeline]
@@ -293,8 +320,6 @@ class Keeper:
                 os.read(self._wake, 4096)
         if self._lifeline in ready and self._lifeline is not None:
             news = os.read(self._lifeline, 4096)
-            if b"stay" in news:
-                self._stay = True
             if not news:
                 self._lifeline = None
 
@@ -309,10 +334,14 @@ class Keeper:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, nothing)
         signal.signal(signal.SIGTERM, self._count_term)
+        signal.signal(signal.SIGUSR1, self._note_stay)
         return reader
 
     def _count_term(self, *_: object) -> None:
         self._terms += 1
+
+    def _note_stay(self, *_: object) -> None:
+        self._stay = True
 
     def _say(self, event: str, **facts: object) -> None:
         """ready | busy | shared | failed (message, refused) | worker_failed (message, refused)"""

@@ -2,6 +2,7 @@
 
 stack.lock     held (flock) by the keeper for as long as it lives
 users.lock     shared by each command that joined; the keeper outlives them
+workers.lock   shared by the keeper of each worker that a joiner added
 stack.json     how to reach the stack; 0600, there only while it can be reached
 children.json  the processes to end should the keeper itself be killed
 """

@@ -314,6 +314,34 @@ def test_down_elsewhere_is_an_orderly_end_for_whoever_serves(data_dir: Path) -> 
             stack.check()
 
 
+def test_a_joiner_can_make_a_stack_stay_with_a_worker_added_to_it(data_dir: Path) -> None:
+    mine = make_stack(data_dir).start(worker_models=["a"])
+    script = "stack.start(worker_models=['b'], detach=True); exit()"
+    process = start_elsewhere(data_dir, script)
+    assert finish(process) == ""
+    mine.stop()
+    assert mine.left_running
+    stack = Stack.running(data_dir)
+    assert stack is not None
+    assert count(stack) == 1
+    names = [item for process in processes_of(data_dir) for item in process.cmdline()]
+    assert "--model=a" in names
+    assert "--model=b" in names
+    assert Stack.shut_down(data_dir)
+    wait_until(lambda: not processes_of(data_dir))
+
+
+def test_a_worker_added_to_a_stack_drains_before_the_stack_ends(data_dir: Path) -> None:
+    mine = make_stack(data_dir).start()
+    theirs = make_stack(data_dir).start(worker_models=["b"])
+    wait_until(lambda: note(data_dir).startswith("up"))
+    assert Stack.shut_down(data_dir)
+    assert note(data_dir) == "drained"
+    theirs.serve_forever()
+    theirs.stop()
+    mine.stop()
+
+
 # Its worker.
 
 
@@ -344,6 +372,11 @@ def test_a_worker_that_refuses_says_so_in_its_own_sentence(data_dir: Path) -> No
         with pytest.raises(InvalidSettings):
             other.check()
         assert count(stack) == 1
+        with make_stack(data_dir).start(worker_models=["n"]) as unconcerned:
+            unconcerned.check()
+        with make_stack(data_dir).start(worker_models=["m"]) as another_try:
+            wait_until(lambda: note(data_dir).startswith("up"))
+            another_try.check()
 
 
 def test_a_worker_that_fails_early_shows_the_end_of_its_log(data_dir: Path) -> None:
