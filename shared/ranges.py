@@ -49,8 +49,9 @@ def parse_range(name: str, text: str) -> range | tuple[Value, ...] | None:
             check_value(name, match[1] if end is start else match[2])  # says what is allowed
     count = int((stop - start) / step) + 1
     if field.decides == "row" and field.kind == "integer":
-        values = range(int(start), int(start + (count - 1) * step) + 1, int(step))
-        return checked_range(name, values)
+        if count > MAX_JOBS:
+            raise _bad(name, text, f"has {count:,} values: a sweep has at most {MAX_JOBS:,} jobs")
+        return range(int(start), int(start + (count - 1) * step) + 1, int(step))
     if count > MAX_VALUES:
         raise _bad(name, text, f"has {count:,} values: at most {MAX_VALUES:,} can be listed")
     if field.multiple_of > 1 and step % field.multiple_of:

@@ -142,20 +142,30 @@ def _login(environ: Mapping[str, str]) -> str:
 def _check_url(name: str, url: str, forms: Mapping[str, str], *, any_scheme: bool = False) -> None:
     """Raise InvalidSettings for a URL of no known scheme, without a host, or with a bad port."""
     scheme, separator, _ = url.partition("://")
-    known = scheme.lower() in forms
-    fault = "" if separator and (known or any_scheme) else "is not a URL of a kind it takes"
-    if known and not fault:
-        try:
-            parts = urlsplit(url)
-            place = parts.path if scheme.lower() == "unix" else parts.hostname
-            fault = "" if place and parts.port != 0 else "names no host or path"
-        except ValueError:  # its port is no number, or its IPv6 brackets don't match
-            fault = "has a host or port that can't be"
+    if not separator or (scheme.lower() not in forms and not any_scheme):
+        fault = "is not a URL of a kind it takes"
+    elif scheme.lower() not in forms:
+        return
+    else:
+        fault = _fault(url)
     if fault:
         raise InvalidSettings(
             f"{VARIABLES[name]} is {shown(hidden(url))}, which {fault}: "
             f"write {' or '.join(forms.values())}"
         )
+
+
+def _fault(url: str) -> str:
+    """What can't be about the place a URL names; empty if nothing."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return "" if parts.path else "names no path"
+        if "@" in parts.path + parts.query + parts.fragment:
+            return "has a password whose '/', '?' or '#' is not written %2F, %3F or %23"
+        return "" if parts.hostname and parts.port != 0 else "names no host"
+    except ValueError:  # its port is no number, or its IPv6 brackets don't match
+        return "has a host or port that can't be"
 
 
 def hidden(url: str) -> str:

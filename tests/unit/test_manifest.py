@@ -45,38 +45,37 @@ def parse(data: object) -> Manifest:
     return parse_manifest(json.dumps(data))
 
 
-def changed(path: str, value: object) -> dict[str, Any]:
-    """GOOD with one place replaced: ``fixed.seed``, ``axes.0.columns``."""
-    data = copy.deepcopy(GOOD)
+def inside(data: Any, path: str) -> tuple[Any, Any]:
+    """The container and the key of a place such as ``axes.0.columns``."""
     *parents, last = path.split(".")
-    place: Any = data
     for part in parents:
-        place = place[int(part)] if isinstance(place, list) else place[part]
-    place[int(last) if isinstance(place, list) else last] = value
+        data = data[int(part)] if isinstance(data, list) else data[part]
+    return data, int(last) if isinstance(data, list) else last
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """GOOD with one place replaced."""
+    data = copy.deepcopy(GOOD)
+    container, key = inside(data, path)
+    container[key] = value
     return data
 
 
 def without(path: str) -> dict[str, Any]:
+    """GOOD with one place taken out."""
     data = copy.deepcopy(GOOD)
-    *parents, last = path.split(".")
-    place: Any = data
-    for part in parents:
-        place = place[int(part)] if isinstance(place, list) else place[part]
-    del place[last]
+    container, key = inside(data, path)
+    del container[key]
     return data
 
 
-def places(data: object, path: str = "") -> list[str]:
-    """The path of every value inside."""
-    items: Any = ()
-    if isinstance(data, dict):
-        items = data.items()
-    elif isinstance(data, list):
-        items = enumerate(data)
+def places(data: Any) -> list[tuple[Any, Any]]:
+    """Container and key of every value inside."""
+    if not isinstance(data, dict | list):
+        return []
     found = []
-    for key, value in items:
-        here = f"{path}.{key}" if path else str(key)
-        found += [here, *places(value, here)]
+    for key, value in list(data.items() if isinstance(data, dict) else enumerate(data)):
+        found += [(data, key), *places(value)]
     return found
 
 
@@ -322,12 +321,8 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 def test_anything_in_any_place_is_parsed_or_refused(data: st.DataObject) -> None:
     broken = copy.deepcopy(GOOD)
     for _ in range(data.draw(st.integers(1, 2))):
-        path = data.draw(st.sampled_from(places(broken)))
-        *parents, last = path.split(".")
-        place: Any = broken
-        for part in parents:
-            place = place[int(part)] if isinstance(place, list) else place[part]
-        key = int(last) if isinstance(place, list) else last
+        number = data.draw(st.integers(0, len(places(broken)) - 1))
+        place, key = places(broken)[number]
         verb = data.draw(st.sampled_from(["replace", "replace", "drop", "add"]))
         if verb == "replace":
             place[key] = data.draw(JSON)

@@ -101,8 +101,8 @@ def test_a_broker_may_be_of_any_kind(url: str) -> None:
         ("redis_url", "host:6379", "SEEDBED_REDIS_URL is 'host:6379', which is not a URL of a"),
         ("redis_url", "http://host", "SEEDBED_REDIS_URL is 'http://host', which is not a URL of"),
         ("redis_url", "redis:host", "SEEDBED_REDIS_URL is 'redis:host', which is not a URL of a"),
-        ("redis_url", "redis://", "SEEDBED_REDIS_URL is 'redis://', which names no host or path"),
-        ("redis_url", "unix://", "SEEDBED_REDIS_URL is 'unix://', which names no host or path"),
+        ("redis_url", "redis://", "SEEDBED_REDIS_URL is 'redis://', which names no host: "),
+        ("redis_url", "unix://", "SEEDBED_REDIS_URL is 'unix://', which names no path: "),
         (
             "redis_url",
             "redis://h:x",
@@ -114,6 +114,11 @@ def test_a_broker_may_be_of_any_kind(url: str) -> None:
             "SEEDBED_REDIS_URL is 'redis://h:99999', which has a host",
         ),
         ("redis_url", "redis://[::1", "SEEDBED_REDIS_URL is 'redis://[::1', which has a host or"),
+        (
+            "redis_url",
+            "redis://user:12/3@host",
+            "SEEDBED_REDIS_URL is 'redis://***@host', which has a password whose '/', '?' or '#'",
+        ),
         ("redis_url", "", "SEEDBED_REDIS_URL is '', which is not a URL of a kind it takes"),
         ("broker_url", "host:6379", "SEEDBED_BROKER_URL is 'host:6379', which is not a URL"),
         ("broker_url", "redis://h:x", "SEEDBED_BROKER_URL is 'redis://h:x', which has a host"),
