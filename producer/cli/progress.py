@@ -28,6 +28,8 @@ class Rate:
 
     def add(self, done: int, at: float) -> None:
         """Note how many are done at this time, in seconds of any clock that never goes back."""
+        if len(self._samples) == 1 and done == self._samples[0][1]:
+            self._samples.clear()  # nothing has begun yet: count from the last such moment
         if not self._samples or done != self._samples[-1][1]:
             self._samples.append((at, done))
         while len(self._samples) > 2 and at - self._samples[0][0] > WINDOW_SECONDS:

