@@ -52,7 +52,7 @@ def watched_decoding(pipeline: Any) -> Iterator[Decoded]:
         seen.started = seen.started or monotonic()
         output = decode(latents, *args, **kwargs)
         images = output[0]
-        half = vae.dtype in (torch.float16, torch.bfloat16)
+        half = getattr(vae, "dtype", None) in (torch.float16, torch.bfloat16)
         for row in _overflown(images, count_black=half):
             if half and bool(torch.isfinite(latents[row]).all()):
                 seen.again.append(row)

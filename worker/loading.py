@@ -131,10 +131,22 @@ def load_pipeline(
     """
     quieten()
     dtype = dtype or dtype_for(device)
-    folder, from_hub = _locate(source)
+    try:
+        folder, from_hub = _locate(source)
+        weights = fingerprint(folder, from_hub=from_hub)
+    except OSError as error:
+        raise ModelError(
+            f"model {source.model!r} can't be read: {error}; check the folder's permissions"
+        ) from error
     pipeline = _from_folder(source, folder, dtype)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
+    try:
+        pipeline.to(device)
+    except RuntimeError as error:
+        raise ModelError(
+            f"model {source.model!r} can't be moved to {device} ({_first_line(error)}): "
+            "use a device with more free memory, or --device cpu"
+        ) from error
     if getattr(pipeline, "vae", None) is not None and hasattr(pipeline.vae, "enable_slicing"):
         # Bitwise equal to decoding alone, and memory stays flat over the batch.
         pipeline.vae.enable_slicing()
@@ -145,7 +157,7 @@ def load_pipeline(
         pipeline=pipeline,
         device=device,
         dtype=dtype,
-        fingerprint=fingerprint(folder, from_hub=from_hub),
+        fingerprint=weights,
         native_height=height,
         native_width=width,
         scheduling=Schedulers(pipeline.scheduler),

@@ -17,16 +17,15 @@ class Schedulers:
 
     Attributes:
         native: Class name of the checkpoint's own scheduler.
+        config: Its configuration.
         names: All class names that are known to suit its configuration, sorted.
         taking_eta: Those whose step takes ``eta``.
     """
 
     def __init__(self, own: Any) -> None:
-        """Args:
-        own: The scheduler that the checkpoint was loaded with; only its configuration is used.
-        """
+        """Read the configuration of ``own``, the scheduler that the checkpoint came with."""
         self.native: str = type(own).__name__
-        self._config: Mapping[str, Any] = own.config
+        self.config: Mapping[str, Any] = own.config
         classes = [type(own), *getattr(own, "compatibles", ())]
         self._classes: dict[str, type[Any]] = {cls.__name__: cls for cls in classes}
         self.names: tuple[str, ...] = tuple(sorted(self._classes))
@@ -56,7 +55,7 @@ class Schedulers:
             # DPMSolverSDE ignores the generators and draws from torch's global one otherwise.
             own_noise["noise_sampler_seed"] = list(seeds)
         try:
-            return cls.from_config(self._config, **own_noise)
+            return cls.from_config(self.config, **own_noise)
         except ImportError as error:
             raise RenderError(
                 f"scheduler {name!r} can't be used here: {_missing(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.pictures import (
 )
 from worker.engine import StockEngine
 from worker.loading import LoadedModel
+from worker.scheduling import Schedulers
 
 pytestmark = LIBRARY_WARNINGS
 
@@ -49,13 +51,6 @@ def test_packed_jobs_equal_the_stock_pipeline_called_alone(
     # 128 pixels: at 64, a tenth of a percent is four pixels, which rounding alone may pass.
     jobs = mixed_jobs(scheduler=name, height=128, width=128, num_inference_steps=5)
     assert len(jobs) >= 8
-    try:
-        use_scheduler(stock, name, seed=0)
-    except ImportError:
-        outcomes = engine.render(jobs)
-        assert all(isinstance(outcome, RenderError) for outcome in outcomes)
-        assert all("pip install" in str(outcome) for outcome in outcomes)
-        pytest.skip(f"{name} needs a library that is not installed")
 
     outcomes = all_rendered(engine.render(jobs))
 
@@ -68,6 +63,29 @@ def test_packed_jobs_equal_the_stock_pipeline_called_alone(
 
 def test_every_compatible_scheduler_is_tested(loaded: LoadedModel) -> None:
     assert set(loaded.schedulers) == set(SCHEDULERS)
+
+
+def test_a_scheduler_whose_library_is_missing_names_it(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+    from diffusers.utils import dummy_torch_and_torchsde_objects as stand_ins
+
+    # given: diffusers as it is where torchsde is not installed
+    monkeypatch.setattr("diffusers.utils.import_utils._torchsde_available", False)
+    monkeypatch.setattr(diffusers, "DPMSolverSDEScheduler", stand_ins.DPMSolverSDEScheduler)
+    native = diffusers.PNDMScheduler.from_config(loaded.scheduling.config)
+    engine = StockEngine(replace(loaded, scheduling=Schedulers(native)))
+    jobs = [quick_job(scheduler="DPMSolverSDEScheduler", seed=seed) for seed in (0, 1)]
+
+    *refused, rendered = engine.render([*jobs, quick_job()])
+
+    for outcome in refused:
+        assert type(outcome) is RenderError, "another worker may have the library"
+        assert "'DPMSolverSDEScheduler' can't be used here" in str(outcome)
+        assert "torchsde" in str(outcome)
+        assert "\n" not in str(outcome)
+    all_rendered([rendered])
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
