@@ -61,6 +61,9 @@ EARLY_SECONDS = 60.0
 MAX_EARLY_ENDS = 4
 """Restarts, with pauses of 1, 2, 4 and 8 s, after which a service is given up."""
 
+SERVERS = ("s3", "redis")
+"""In the order of their end."""
+
 REFUSED = 2
 """Exit code of a worker whose user has something to mend: restarting it is no use."""
 
@@ -157,7 +160,7 @@ class Keeper:
                 # Redis says "Address already in use", rclone "address already in use".
                 if attempt == PORT_TRIES or "already in use" not in str(exc):
                     raise
-                self._end_children()
+                self._end_servers()
         self._settings = self._settings.with_values(
             redis_url=redis_url,
             broker_url=None,
@@ -229,7 +232,7 @@ class Keeper:
             early = self._early_ends.get(name, 0) + 1 if lived < EARLY_SECONDS else 0
             self._early_ends[name] = early
             logger.warning("%s %s after %.1f s", name, child.how_it_ended(), lived)
-            is_worker = name.startswith("worker")
+            is_worker = name not in SERVERS
             hopeless = early and is_worker and child.exit_code() in (1, REFUSED)
             if hopeless or early > MAX_EARLY_ENDS:
                 message = _end_of(child, f"{lived:.0f} s after its start")
@@ -280,28 +283,35 @@ class Keeper:
             self._state = replace(self._state, stopping=True)
             with suppress(OSError):  # a full disk must not keep processes alive
                 self._state.write(self._data_dir)
-        self._end_children()
-        if not self._worker_only and self._users is not None:
+        # The worker first: it stores what it has, and gives back the rest.
+        for name in tuple(self._children):
+            if name not in SERVERS:
+                self._end(name)
+        if self._state is not None:
+            self._wait_for_other_workers()
+        self._end_servers()
+        if self._users is not None:  # else another keeper's files
             for name in ("stack.json", "children.json"):
                 with suppress(OSError):
                     (self._data_dir / name).unlink(missing_ok=True)
             self._users.close()
 
-    def _end_children(self) -> None:
-        """Last started, first ended, so that the worker can still store what it has."""
-        for name in reversed(tuple(self._children)):
-            if name != "worker" and not self._worker_only:
-                self._wait_for_other_workers()
-            child = self._children.pop(name)
-            child.send(signal.SIGTERM)
-            began, killed = time.monotonic(), False
-            while child.exit_code() is None:
-                patience = HURRIED_SECONDS if self._hurried() else child.service.stop_seconds
-                if not killed and time.monotonic() - began > patience:
-                    logger.warning("%s is killed", name)
-                    child.send(signal.SIGKILL)
-                    killed = True
-                self._sleep(0.1)
+    def _end_servers(self) -> None:
+        for name in SERVERS:
+            if name in self._children:
+                self._end(name)
+
+    def _end(self, name: str) -> None:
+        child = self._children.pop(name)
+        child.send(signal.SIGTERM)
+        began, killed = time.monotonic(), False
+        while child.exit_code() is None:
+            patience = HURRIED_SECONDS if self._hurried() else child.service.stop_seconds
+            if not killed and time.monotonic() - began > patience:
+                logger.warning("%s is killed", name)
+                child.send(signal.SIGKILL)
+                killed = True
+            self._sleep(0.1)
 
     def _wait_for_other_workers(self) -> None:
         """Those that joiners have added drain too; each has a keeper that holds the lock."""
