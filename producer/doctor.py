@@ -149,7 +149,7 @@ def _describe(worker: Mapping[str, Any]) -> str:
     if "batch_size" not in worker:
         return "loading its model"
     return (
-        f"{worker.get('loaded')} on {worker.get('device')}, batches of {worker['batch_size']}, "
+        f"{worker.get('device')}, batches of {worker['batch_size']}, "
         f"attention {worker.get('attention')}"
     )
 

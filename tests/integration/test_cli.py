@@ -265,6 +265,59 @@ def test_doctor_goes_on_after_a_service_that_is_down(
     assert "ok    redis" in answer.out
 
 
+def test_run_on_a_configured_pool_fetches_what_is_done(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", seed="0..3")
+    client.submit(sweep)
+    worker.complete(sweep)
+    answer = seedbed("run", *SWEEP)
+    assert answer.code == 0, answer.err
+    assert "all of 4 images done already" in answer.err
+    assert len(list(Path("study").glob("0*.png"))) == 4
+    assert not Path("seedbed-data").exists()
+
+
+def test_run_tells_of_jobs_that_were_given_up(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    client.submit(make_sweep(name="study", seed="0..3"))
+    worker.fail(4, "no such pipeline")
+    worker.finish()
+    answer = seedbed("run", *SWEEP)
+    assert answer.code == 1
+    assert "job 3: failed after 0 tries: no such pipeline" in answer.err
+    assert "'seedbed run --retry ...' gives them another chance" in answer.err
+
+
+def test_a_worker_without_its_packages_says_what_to_install(
+    seedbed: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    answer = seedbed("worker", "--model", "demo")
+    assert answer.code == 2
+    assert is_one_sentence(answer)
+    assert "pip install 'seedbed[worker]'" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--model is missing"),
+        (("--model", "demo", "--batch-size", "0"), "--batch-size 0 is not from 1 to 1024"),
+        (("--model", "demo", "--gpu-seconds", "0"), "--gpu-seconds 0 is not from"),
+        (("--model", "demo", "--attention-slicing", "no"), "--attention-slicing 'no' is not"),
+    ],
+)
+def test_a_worker_refuses_options_that_cannot_be(
+    seedbed: Call, arguments: tuple[str, ...], words: str
+) -> None:
+    answer = seedbed("worker", *arguments)
+    assert answer.code == 2
+    assert is_one_sentence(answer)
+    assert words in answer.err
+
+
 BAD_SWEEPS = [
     (("--seed", ""), "seed '' is not a whole number"),
     (("--height", "63"), "height 63 is not a multiple of 8: write 56 or 64"),

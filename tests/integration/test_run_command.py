@@ -165,6 +165,13 @@ def test_up_serves_every_other_command_until_down(here: Here) -> None:
     # then its worker renders it
     code, out, err = here.call("watch", out.strip(), "--timeout", "100", "--json")
     assert (code, json.loads(out.splitlines()[-1])["done"]) == (0, 6), err
+
+    # and doctor finds nothing wrong
+    code, out, err = here.call("doctor", "--model", "demo")
+    assert code == 0, err
+    assert "answers, cpu" in out
+    assert "demo is served" in out
+    assert "warn" not in out
     assert here.call("down")[0] == 0
     assert here.call("ls")[0] == 2
 

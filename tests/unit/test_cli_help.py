@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def test_a_command_says_what_it_does_and_ends_in_two_examples(name: str) -> None
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_example_parses_as_the_command_it_is_for(name: str) -> None:
     for line in example_lines(cli.commands[name].epilog):
-        words = shlex.split(line.partition("|")[0].partition(">")[0])
+        words = shlex.split(re.split(r" [|<>] ", line)[0])
         assert words[:2] == ["seedbed", name]
         with cli.make_context("seedbed", words[1:]) as context:
             found, command, rest = cli.resolve_command(context, words[1:])

@@ -1,0 +1,111 @@
+"""What people see of a sweep that is under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.cli.output import one_line, size_text, time_text
+from producer.cli.progress import Rate, describe, open_view
+from shared.queue_records import SweepStatus
+
+
+def status_of(**fields: object) -> SweepStatus:
+    defaults = {
+        "id": "study-0123456789ab",
+        "state": "running",
+        "epoch": 1,
+        "owner": "tester",
+        "priority": 0,
+        "weight": 1.0,
+        "total": 100,
+        "done": 0,
+        "reused": 0,
+        "dead": 0,
+        "leased": 0,
+        "pending": 100,
+        "cancelled": 0,
+        "bytes": 0,
+        "submitted_at": 0.0,
+        "finished_at": None,
+        "pins": {},
+        "blocks": 1,
+    }
+    return SweepStatus(**{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def test_a_rate_counts_from_the_first_image_on() -> None:
+    rate = Rate()
+    for second in range(61):  # a minute to load the model
+        rate.add(0, float(second))
+    rate.add(10, 61.0)
+    rate.add(20, 62.0)
+    assert rate.per_second == 10.0
+
+
+def test_a_rate_is_that_of_the_last_while() -> None:
+    rate = Rate()
+    for second in range(100):
+        rate.add(second if second < 50 else 50 + (second - 50) * 10, float(second))
+    assert rate.per_second == pytest.approx(10.0, rel=0.02)
+
+
+def test_an_eta_covers_what_is_pending_and_leased() -> None:
+    rate = Rate()
+    rate.add(40, 0.0)
+    rate.add(50, 1.0)
+    found = describe(status_of(done=50, leased=10, pending=40), rate)
+    assert found == "10 images/s, 5.0 s left"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "waiting for a worker"),
+        ({"state": "paused"}, "paused"),
+        ({"leased": 8, "pending": 92}, ""),
+        ({"done": 98, "dead": 2, "pending": 0}, "2 failed"),
+    ],
+)
+def test_a_sweep_that_does_not_move_says_why(fields: dict[str, object], words: str) -> None:
+    assert describe(status_of(**fields), Rate()) == words
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open_view() as view:
+        view.update(status_of(done=1, pending=99))
+        view.update(status_of(done=2, pending=98))
+        view.update(status_of(done=100, pending=0, state="done"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "1/100 images, waiting for a worker"
+    assert lines[-1] == "100/100 images"
+    assert len(lines) == 2
+
+
+def test_a_quiet_view_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_view(quiet=True) as view:
+        view.update(status_of())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [size_text(count) for count in (1, 999, 1500, 2.5e6, 3e9, 4e15)] == [
+        "1 bytes",
+        "999 bytes",
+        "1.5 KB",
+        "2.5 MB",
+        "3.0 GB",
+        "4,000.0 TB",
+    ]
+    assert [time_text(seconds) for seconds in (0.5, 42, 600, 36_000)] == [
+        "0.5 s",
+        "42 s",
+        "10 min",
+        "10.0 h",
+    ]
+
+
+def test_control_characters_cannot_reach_a_terminal() -> None:
+    assert one_line("a\x1b[31m\nb\u202ec\u200b") == r"a\x1b[31m\nb\u202ec\u200b"
+    assert one_line("naïve 猫 😀") == "naïve 猫 😀"
