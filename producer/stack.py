@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from producer.services.data_folder import prepare_data_folder
+from producer.services.keeper_process import (
+    HURRY_SECONDS,
+    LOOK_SECONDS,
+    STOP_SECONDS,
+    KeeperProcess,
+    failure,
+)
 from producer.services.state import FolderLock, State
-from shared.errors import InvalidSettings, SeedbedError, ServiceError
+from shared.errors import SeedbedError, ServiceError
 from shared.settings import Settings
 
 START_SECONDS = 90.0
 """For a stack to start, another's end that is waited for included."""
 
-STOP_SECONDS = 60.0
-"""For a stack to end: its worker's 30, Redis' 10 and S3's 5, and some patience."""
-
-HURRY_SECONDS = 10.0
-"""To end it after a second Ctrl-C."""
-
-LOOK_SECONDS = 0.25
-
 WORKER_COMMAND = (sys.executable, "-P", "-m", "producer.cli.main", "worker")
 """`seedbed worker`; -P keeps folders of the current directory from being taken for our packages."""
-
-FOLDERS = {"": 0o777, "logs": 0o777, "objects": 0o777, "redis": 0o700}
-"""Folder to mode, less the umask: what Redis writes holds prompts."""
 
 
 class Stack:
@@ -68,11 +59,8 @@ class Stack:
         self._base = base or Settings()
         self._worker_command = tuple(worker_command)
         self._state: State | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._unread = b""
+        self._keeper: KeeperProcess | None = None
         self._use: FolderLock | None = None
-        self._failure: SeedbedError | None = None
-        self._ended_in_order = False
         self._needs_its_worker = True
         self.joined = False
         """Somebody else keeps this stack: ``stop`` leaves it alone."""
@@ -170,7 +158,7 @@ class Stack:
         """
         if self._state is not None:
             raise RuntimeError("this Stack was started before: make another")
-        self._prepare_folder()
+        prepare_data_folder(self.data_dir)
         try:
             self._start_or_join(tuple(worker_models), tuple(worker_args))
             if detach:
@@ -190,15 +178,15 @@ class Stack:
             ServiceError: A service ended and starting it again was no use.
         """
         if self._keeper is not None:
-            self._hear(timeout=0.0)
-        if self._failure is not None:
-            raise self._failure
+            self._keeper.hear(timeout=0.0)
+            if self._keeper.failure is not None:
+                raise self._keeper.failure
         if self.joined:
             state = State.read(self.data_dir)
             if state is None or not self._is_kept():
                 raise ServiceError(f"the stack in {self.data_dir} was stopped by whoever keeps it")
             if state.failure is not None and self._needs_its_worker:
-                raise _failure(state.failure, refused=state.refused)
+                raise failure(state.failure, refused=state.refused)
 
     def serve_forever(self) -> None:
         """Wait until the stack ends; Ctrl-C goes through to the caller, who calls ``stop``.
@@ -214,7 +202,7 @@ class Stack:
                     raise
                 return
             if self._keeper is not None:
-                self._hear(timeout=LOOK_SECONDS)
+                self._keeper.hear(timeout=LOOK_SECONDS)
             else:
                 time.sleep(LOOK_SECONDS)
 
@@ -227,12 +215,10 @@ class Stack:
         keeper, self._keeper = self._keeper, None
         try:
             if keeper is not None:
-                _end(keeper, self)
+                self.left_running = not keeper.end()
         finally:
-            for pipe in (keeper.stdin, keeper.stdout) if keeper is not None else ():
-                if pipe is not None:
-                    with suppress(OSError):
-                        pipe.close()
+            if keeper is not None:
+                keeper.close()
             # Last, since our own worker needs the stack while it drains.
             if self._use is not None:
                 self._use.close()
@@ -251,7 +237,7 @@ class Stack:
 
     def _is_kept(self) -> bool:
         if not self.joined:
-            return not self._ended_in_order
+            return self._keeper is not None and not self._keeper.ended_in_order
         state = State.read(self.data_dir)
         return state is not None and not state.stopping and state.keeper == self._known().keeper
 
@@ -259,27 +245,6 @@ class Stack:
         if self._state is None:
             raise ServiceError(f"no stack was started in {self.data_dir}")
         return self._state
-
-    def _prepare_folder(self) -> None:
-        where = f"data folder {str(self.data_dir)!r}"
-        try:
-            for name, mode in FOLDERS.items():
-                folder = self.data_dir / name
-                folder.mkdir(mode=mode, parents=True, exist_ok=True)
-                # Making a file is the one true test of a writable folder.
-                with tempfile.TemporaryFile(dir=folder) as probe:
-                    probe.write(b"\n")
-            (self.data_dir / ".gitignore").write_text("*\n", encoding="utf-8")
-        except (FileExistsError, NotADirectoryError) as exc:
-            raise InvalidSettings(
-                f"{where} is, or lies below, a file: set SEEDBED_DATA to a folder"
-            ) from exc
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ServiceError(f"{where}: the disk is full; free some space") from exc
-            raise InvalidSettings(
-                f"{where} cannot be written to ({exc.strerror}): set SEEDBED_DATA to another"
-            ) from exc
 
     def _start_or_join(self, models: tuple[str, ...], arguments: tuple[str, ...]) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -289,11 +254,9 @@ class Stack:
                 missing = tuple(model for model in models if model not in served)
                 self._needs_its_worker = len(missing) < len(models)
                 if missing:
-                    self._spawn(missing, arguments, worker_only=True)
-                    self._wait_for_start(deadline)
+                    self._keep(missing, arguments, worker_only=True, deadline=deadline)
                 return
-            self._spawn(models, arguments, worker_only=False)
-            if self._wait_for_start(deadline):
+            if self._keep(models, arguments, worker_only=False, deadline=deadline):
                 self._state = State.read(self.data_dir)
                 if self._state is None:
                     raise ServiceError(f"the stack in {self.data_dir} ended as soon as it started")
@@ -323,9 +286,15 @@ class Stack:
                 use.close()
         return False
 
-    def _spawn(
-        self, models: tuple[str, ...], arguments: tuple[str, ...], *, worker_only: bool
-    ) -> None:
+    def _keep(
+        self,
+        models: tuple[str, ...],
+        arguments: tuple[str, ...],
+        *,
+        worker_only: bool,
+        deadline: float,
+    ) -> bool:
+        """Start a keeper. True: what it keeps is ready. False: somebody else keeps a stack here."""
         settings = self.settings if worker_only else self._base
         plan = {
             "data_dir": str(self.data_dir),
@@ -342,118 +311,24 @@ class Stack:
             ),
             "worker_only": worker_only,
         }
-        root = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        with (self.logs / "stack.log").open("ab") as log:
-            self._keeper = subprocess.Popen(
-                # It reads the folder from the plan; people read it in the process list.
-                [sys.executable, "-P", "-m", "producer.services.keeper", str(self.data_dir)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": path},
-                start_new_session=True,
-                bufsize=0,
-            )
-        self._unread = b""
-        self._tell(json.dumps(plan).encode() + b"\n")
-
-    def _wait_for_start(self, deadline: float) -> bool:
-        """True: ready. False: somebody else keeps a stack here."""
+        self._keeper = keeper = KeeperProcess(plan, data_dir=self.data_dir)
         while time.monotonic() < deadline:
-            event = self._hear(timeout=LOOK_SECONDS)
-            if self._failure is not None:
-                raise self._failure
+            event = keeper.hear(timeout=LOOK_SECONDS)
+            if keeper.failure is not None:
+                raise keeper.failure
             if event == "ready":
                 return True
             if event == "busy":
                 return False
         raise ServiceError(f"the stack in {self.data_dir} did not start: look at {self.logs}")
 
-    def _hear(self, *, timeout: float) -> str | None:
-        """The keeper's next word, failures noted; None: nothing new."""
-        assert self._keeper is not None
-        assert self._keeper.stdout is not None
-        if b"\n" not in self._unread:
-            ready, _, _ = select.select([self._keeper.stdout], [], [], timeout)
-            if not ready:
-                return None
-            piece = self._keeper.stdout.read(65536) or b""
-            if not piece and self._failure is None:
-                code = self._keeper.wait()
-                self._ended_in_order = code == 0
-                self._failure = ServiceError(
-                    f"the stack in {self.data_dir} was stopped by someone else"
-                    if self._ended_in_order
-                    else f"the stack's keeper ended with exit code {code}: "
-                    f"look at {self.logs / 'stack.log'}"
-                )
-            self._unread += piece
-            if b"\n" not in self._unread:
-                return None
-        line, _, self._unread = self._unread.partition(b"\n")
-        news = json.loads(line)
-        if news["event"] in ("failed", "worker_failed"):
-            self._failure = _failure(news["message"], refused=news["refused"])
-        return str(news["event"])
-
-    def _tell(self, words: bytes) -> None:
-        assert self._keeper is not None
-        assert self._keeper.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended; ``_hear`` says how
-            while words:
-                words = words[self._keeper.stdin.write(words) or 0 :]
-
     def _let_stay(self) -> None:
         """Make the stack, and a worker we have added to it, stay when we go."""
         self._known().keeper.send(signal.SIGUSR1)
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            keeper.send_signal(signal.SIGUSR1)
-            for pipe in (keeper.stdin, keeper.stdout):
-                if pipe is not None:
-                    pipe.close()
-            keeper.returncode = 0  # it is not ours to wait for any more
+            keeper.let_stay()
         self.joined = True
-
-
-def _end(keeper: subprocess.Popen[bytes], stack: Stack) -> None:
-    """Let go of the keeper and wait until it has gone, or says that others use the stack."""
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    with suppress(OSError):
-        keeper.stdin.close()
-    interrupted = False
-    deadline = time.monotonic() + STOP_SECONDS
-    while True:
-        try:
-            ready, _, _ = select.select([keeper.stdout], [], [], LOOK_SECONDS)
-            if ready:
-                said = keeper.stdout.read(65536) or b""
-                if b'"shared"' in said and not interrupted:
-                    stack.left_running = True
-                    keeper.returncode = 0
-                    return
-                if not said:
-                    break
-            if time.monotonic() > deadline:
-                keeper.send_signal(signal.SIGTERM)
-                break
-        except KeyboardInterrupt:
-            interrupted = True
-            keeper.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + HURRY_SECONDS
-    try:
-        keeper.wait(HURRY_SECONDS)
-    except subprocess.TimeoutExpired:
-        keeper.kill()  # a child hangs in the kernel; on Linux the others die with the keeper
-        keeper.wait()
-    if interrupted:
-        raise KeyboardInterrupt
-
-
-def _failure(message: str, *, refused: bool) -> SeedbedError:
-    return InvalidSettings(message) if refused else ServiceError(message)
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
