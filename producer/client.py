@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from producer.references import pick_sweep
@@ -24,10 +25,15 @@ from shared.settings import Settings
 from shared.sweep import Sweep
 
 if TYPE_CHECKING:
+    from producer.fetch import Fetched
+    from producer.grid import DrawnGrid, GridOptions
+    from producer.results import SweepResults
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
     from shared.storage import Storage
 
+LISTED_FAILURES = 10_000
+"""Dead jobs that a grid marks as failed; any others look as if they were not done yet."""
 ENDED = ("done", "cancelled")
 """States in which nothing more happens by itself."""
 WATCH_SECONDS = 0.5
@@ -254,3 +260,86 @@ class Client:
         for status in self.watch(reference, timeout_seconds=timeout_seconds):
             last = status
         return last
+
+    def results(self, reference: str) -> SweepResults:
+        """Where its images are; also of a sweep that only storage remembers.
+
+        Raises:
+            UnknownSweep: Neither knows it.
+        """
+        from producer.results import SweepResults, stored_sweeps
+
+        try:
+            sweep_id = self.find(reference)
+        except UnknownSweep:
+            sweep_id = pick_sweep(reference, stored_sweeps(self.storage, reference))
+        return SweepResults.open(self.queue, self.storage, sweep_id)
+
+    def fetch(
+        self,
+        reference: str,
+        folder: Path | None = None,
+        *,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Fetched:
+        """Download its images that are done, see `producer.fetch.fetch`.
+
+        Args:
+            folder: None is one named after the sweep.
+            progress: Called with images looked at and images in all.
+        """
+        from producer.fetch import fetch
+        from producer.naming import folder_of
+
+        results = self.results(reference)
+        total, indices = self._done_indices(results)
+
+        def moved(found: Fetched) -> None:
+            if progress is not None:
+                progress(found.total, total)
+
+        folder = folder or folder_of(results.manifest)
+        return fetch(results, indices, folder, name=name, progress=moved)
+
+    def grid(
+        self,
+        reference: str,
+        path: Path | None = None,
+        *,
+        options: GridOptions | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DrawnGrid:
+        """Draw its contact sheets, see `producer.grid.draw_grid`.
+
+        Args:
+            path: None is ``contact-sheet.png`` in a folder named after the sweep.
+        """
+        from producer.grid import CONTACT_SHEET, draw_grid
+        from producer.naming import folder_of
+
+        results = self.results(reference)
+        path = path or folder_of(results.manifest) / CONTACT_SHEET
+        failed = self._dead_indices(results)
+        return draw_grid(results, path, options, failed=failed, progress=progress)
+
+    def _done_indices(self, results: SweepResults) -> tuple[int, Iterable[int]]:
+        """Images that the queue calls done; where it has lost the sweep, all may be there."""
+        from producer.done import done_positions
+
+        sweep_id = results.manifest.sweep_id
+        try:
+            count = self.queue.status(sweep_id).done
+        except UnknownSweep:
+            return results.total, range(results.total)
+        positions = done_positions(self.queue, sweep_id, results.total)
+        return count, map(results.layout.index_of, positions)
+
+    def _dead_indices(self, results: SweepResults) -> frozenset[int]:
+        try:
+            failures = self.queue.failures(results.manifest.sweep_id, LISTED_FAILURES)
+        except UnknownSweep:
+            return frozenset()
+        return frozenset(
+            results.layout.index_of(failure.position) for failure in failures if failure.dead
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,8 @@ from shared.errors import InvalidInput, InvalidSettings, ObjectMissing
 if TYPE_CHECKING:
     from producer.results import SweepResults
 
+CONTACT_SHEET = "contact-sheet.png"
+"""What a grid is called unless told otherwise."""
 MAX_PAGES = 32
 """Pages drawn unless more are asked for."""
 MAX_PAGE_PIXELS = 100_000_000
@@ -71,47 +73,62 @@ class DrawnGrid:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """How a grid is laid out.
+
+    Attributes:
+        x: Fields along the top, outermost first, see `producer.grid_plan.GridPlan`.
+        y: Fields along the side.
+        cell_pixels: Longer side of an image on the page; None suits the images.
+        max_pages: Pages beyond are left out, which a note says.
+        font: For labels, where the fonts of this machine lack their characters.
+    """
+
+    x: tuple[str, ...] = ()
+    y: tuple[str, ...] = ()
+    cell_pixels: int | None = None
+    max_pages: int = MAX_PAGES
+    font: Path | None = None
+
+
 def draw_grid(
     results: SweepResults,
     path: Path,
+    options: GridOptions | None = None,
     *,
-    x: Sequence[str] = (),
-    y: Sequence[str] = (),
     failed: Collection[int] = (),
-    cell_pixels: int | None = None,
-    max_pages: int = MAX_PAGES,
-    font: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DrawnGrid:
     """Draw a sweep's images in rows and columns, page by page.
 
     Args:
         path: The PNG; pages of a longer grid are numbered ``grid-01.png`` and so on.
-        x: Fields along the top, see `producer.grid_plan.GridPlan`.
-        y: Fields along the side.
+        options: None lets the sweep's axes decide.
         failed: The user's indices of jobs that were given up.
-        cell_pixels: Longer side of an image on the page; None suits the images.
-        max_pages: Pages beyond are left out, which a note says.
-        font: For labels, where the fonts of this machine lack their characters.
         progress: Called with places filled and places in all.
 
     Raises:
-        InvalidInput: ``x`` or ``y`` does not vary.
+        InvalidInput: A field of ``x`` or ``y`` does not vary, or a size can't be drawn.
         InvalidSettings: The file can't be written.
         StorageError: Storage does not answer.
     """
+    options = options or GridOptions()
+    cell_pixels, max_pages = options.cell_pixels, options.max_pages
     if cell_pixels is not None and not CELL_RANGE[0] <= cell_pixels <= CELL_RANGE[1]:
         raise InvalidInput(
             f"--cell {cell_pixels} is not a number of pixels from {CELL_RANGE[0]} to "
             f"{CELL_RANGE[1]:,}"
         )
-    plan = GridPlan(results.manifest, x=x, y=y)
+    plan = GridPlan(results.manifest, x=options.x, y=options.y)
     scale, style = _scale(results, columns=len(plan.page(1).cells[0]), cell_pixels=cell_pixels)
     limits = _limits(style)
     count = plan.page_count(limits)
     pages = [plan.page(number, limits) for number in range(1, min(count, max_pages) + 1)]
     title = results.manifest.name
-    lettering = Lettering([title, *(text for page in pages for text in page.texts())], font=font)
+    lettering = Lettering(
+        [title, *(text for page in pages for text in page.texts())], font=options.font
+    )
     load = partial(_load, results, scale=scale, size=style.cell, failed=failed)
     total, filled = sum(len(_cells(page)) for page in pages), 0
     drawn = []
@@ -138,7 +155,7 @@ def draw_grid(
         pages=tuple(drawn),
         rows=plan.row_fields,
         columns=plan.column_fields,
-        notes=_notes(count, len(pages), lettering),
+        notes=_notes(results.manifest.sweep_id, count, len(pages), lettering),
     )
 
 
@@ -224,15 +241,18 @@ def _note(results: SweepResults, page: Page, count: int) -> str:
     return " · ".join(part for part in (*parts, page.part) if part)
 
 
-def _notes(count: int, drawn: int, lettering: Lettering) -> tuple[str, ...]:
+def _notes(sweep_id: str, count: int, drawn: int, lettering: Lettering) -> tuple[str, ...]:
     notes = []
     if drawn < count:
-        notes.append(f"{drawn:,} of {count:,} pages drawn: --pages {count} draws all of them")
+        notes.append(
+            f"{drawn:,} of {count:,} pages drawn; "
+            f"'seedbed grid {sweep_id} --pages {count}' draws all of them"
+        )
     if lettering.missing:
         shown = "".join(sorted(lettering.missing)[:8])
         notes.append(
-            f"no font here has {shown}, drawn as empty boxes: name one that does with --font, "
-            f"such as NotoSansCJK-Regular.ttc; rows and columns are in the sweep's own order"
+            f"no font here has {shown}: drawn as empty boxes, rows and columns being in the "
+            f"sweep's own order; 'seedbed grid --font FILE' takes a font that has them"
         )
     return tuple(notes)
 

@@ -6,6 +6,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
@@ -14,6 +15,7 @@ from shared.object_keys import render_template, template_names
 
 if TYPE_CHECKING:
     from producer.results import SweepResults
+    from shared.manifest import Manifest
 
 Namer = Callable[[int], str]
 """From the user's index to a path relative to the folder, with forward slashes."""
@@ -27,6 +29,10 @@ INDEX_DIGITS = 6
 MAX_COMPARED = 1_000_000
 """Names compared with each other when a template holds neither index nor digest."""
 SUFFIX = ".png"
+DEFAULT_NAME = "sweep"
+"""Of sweeps that nobody named."""
+WHAT = "file name"
+"""What error messages call a template."""
 _DISTINCT = {
     "index": re.compile(r"0?[1-3]?[0-9]?d?"),
     "digest": re.compile(r"|\.(?:1[2-9]|[2-9][0-9])"),
@@ -58,8 +64,13 @@ def make_namer(results: SweepResults, template: str | None = None) -> Namer:
     return namer
 
 
+def folder_of(manifest: Manifest) -> Path:
+    """Where a sweep's files go unless told otherwise: its name, or its id where it has none."""
+    return Path(manifest.sweep_id if manifest.name == DEFAULT_NAME else manifest.name)
+
+
 def check_template(template: str, total: int) -> str:
-    """Validate a ``--name`` template before anything is downloaded.
+    """Validate a template before anything is downloaded.
 
     Args:
         total: Jobs of the sweep.
@@ -70,7 +81,7 @@ def check_template(template: str, total: int) -> str:
     Raises:
         InvalidSweep: One sentence with the fault and the remedy.
     """
-    names = template_names(template, [*_DISTINCT, *FIELDS], what="--name")
+    names = template_names(template, [*_DISTINCT, *FIELDS], what=WHAT)
     if not template.endswith(SUFFIX):
         template += SUFFIX
     if any(ord(char) < 32 or char in "\\\x7f" for char in template):
@@ -203,4 +214,4 @@ def _check_format(template: str, name: str, spec: str) -> None:
 
 
 def _bad(template: str, why: str) -> InvalidSweep:
-    return InvalidSweep(f"--name {shown(template)} {why}", field="--name", value=template)
+    return InvalidSweep(f"{WHAT} {shown(template)} {why}", field=WHAT, value=template)

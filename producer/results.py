@@ -112,6 +112,15 @@ class SweepResults:
         return self.pins.get(model_key(job.model, job.revision, job.variant))
 
 
+def stored_sweeps(storage: Storage, beginning: str) -> list[str]:
+    """Ids of the sweeps whose manifest storage holds, of those that begin like this."""
+    if not SWEEP_ID.fullmatch(beginning):
+        return []
+    keys = (item.key for item in storage.list(f"sweeps/{beginning}"))
+    ids = (key.split("/")[1] for key in keys if key.endswith("/manifest.json"))
+    return [sweep_id for sweep_id in ids if SWEEP_ID.fullmatch(sweep_id)]
+
+
 def _from_queue(queue: JobQueue, sweep_id: str) -> tuple[str, dict[str, Pin]] | None:
     try:
         text, pins = queue.manifest(sweep_id), queue.status(sweep_id).pins

@@ -25,7 +25,7 @@ class Origin:
 
     Attributes:
         digest: Its identity.
-        job: Every field that this version knows, valid.
+        job: Every field that this version knows, valid, in the order a person asks for them.
         pin: What the worker had loaded: weights, dtype, renderer and the checkpoint's own.
         arguments: The command that makes it again, as an argument vector.
         unknown: Fields of a later version, which the command leaves out.
@@ -43,20 +43,25 @@ class Origin:
         return shell_line(self.arguments)
 
 
-def read_origin(path: Path) -> Origin:
+def read_origin(image: Path | bytes) -> Origin:
     """Read what an image says of itself.
+
+    Args:
+        image: Where it is, or its bytes.
 
     Raises:
         InvalidInput: It is no image of Seedbed's, or its job can't be right.
     """
-    record = read_metadata(path)
+    record = read_metadata(image)
+    name = repr(str(image)) if isinstance(image, Path) else "the image"
     job, pin = record["job"], record["pin"]
     assert isinstance(job, dict)  # both checked by read_metadata
     assert isinstance(pin, dict)
-    for name in REQUIRED:
-        if name not in job:
-            raise InvalidInput(f"{str(path)!r} has a job without {name}: Seedbed did not write it")
-    known = {name: check_value(name, job[name]) for name in FIELDS if name in job}
+    for field in REQUIRED:
+        if field not in job:
+            raise InvalidInput(f"{name} has a job without {field}: Seedbed did not write it")
+    names = sorted((name for name in FIELDS if name in job), key=_reading_order)
+    known = {name: check_value(name, job[name]) for name in names}
     return Origin(
         digest=str(record["digest"]),
         job=known,

@@ -13,6 +13,7 @@ import click
 
 from producer.cli.doctor_command import doctor
 from producer.cli.examples import examples
+from producer.cli.image_commands import fetch, grid, show
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
@@ -62,6 +63,9 @@ for _command in (
     cancel,
     retry,
     delete,
+    grid,
+    fetch,
+    show,
     worker,
     doctor,
     schema,

@@ -17,11 +17,15 @@ from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.model_folder import DEMO, check_model_folder
 from producer.models import Weights, weights_of
+from producer.naming import folder_of
 
 if TYPE_CHECKING:
     from producer.run_pool import RunPool
     from shared.queue import SweepStatus
     from shared.sweep import Sweep
+
+SHEET_PAGES = 4
+"""Contact sheets that a run draws; ``seedbed grid`` draws more."""
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,8 +72,9 @@ def run(
             check_model_folder(item.model)
     try:
         with RunPool(settings, worker_args=worker_args(device, batch_size)) as pool:
+            _check_names(pool, sweep, file_name)
             status = _render(pool, sweep, weights, retry)
-            complete = _collect(pool, sweep, out or _folder(sweep), file_name)
+            complete = _collect(pool, sweep, out or folder_of(sweep.manifest), file_name)
             failures = pool.client.failures(sweep.id)
     except KeyboardInterrupt:
         say("stopped; nothing is lost: run it again and it goes on")
@@ -169,23 +174,27 @@ def _tell_unserved(pool: RunPool, weights: tuple[Weights, ...]) -> None:
             )
 
 
-def _folder(sweep: Sweep) -> Path:
-    """Named after the sweep, or after its id where it has no name of its own."""
-    name = sweep.manifest.name
-    return Path(sweep.id if name == "sweep" else name)
+def _check_names(pool: RunPool, sweep: Sweep, file_name: str | None) -> None:
+    """Refuse a bad template before anything is rendered."""
+    from producer.naming import make_namer
+    from producer.results import SweepResults
+
+    make_namer(SweepResults(sweep.manifest, sweep.layout, {}, pool.client.storage), file_name)
 
 
 def _collect(pool: RunPool, sweep: Sweep, folder: Path, file_name: str | None) -> bool:
-    """Bring the images; returns whether all that are done could be had."""
-    from producer.done import done_positions
-    from producer.fetch import fetch
-    from producer.results import SweepResults
+    """Bring the images and draw them on a sheet; returns whether all that are done could be had."""
+    from producer.grid import CONTACT_SHEET, GridOptions
 
-    client = pool.client
-    results = SweepResults.open(client.queue, client.storage, sweep.id)
-    positions = done_positions(client.queue, sweep.id, results.total)
-    fetched = fetch(results, map(results.layout.index_of, positions), folder, name=file_name)
+    fetched = pool.client.fetch(sweep.id, folder, name=file_name)
     for problem in fetched.problems:
         say(f"image {problem.index} {problem.reason}")
-    say(f"{fetched.written + fetched.skipped:,} images in {folder}{'/' if folder.name else ''}")
+    count = fetched.written + fetched.skipped
+    say(f"{count:,} {'image' if count == 1 else 'images'} in {folder}{'/' if folder.name else ''}")
+    options = GridOptions(max_pages=SHEET_PAGES)
+    drawn = pool.client.grid(sweep.id, folder / CONTACT_SHEET, options=options)
+    for note in drawn.notes:
+        say(f"note: {note}")
+    for page in drawn.pages:
+        say(f"contact sheet: {page.path}")
     return not (fetched.missing or fetched.damaged)

@@ -143,7 +143,7 @@ def test_a_template_may_hold_the_digest() -> None:
 def test_a_bad_template_is_refused_in_one_sentence(template: str, message: str) -> None:
     with pytest.raises(InvalidSweep, match=message) as caught:
         make_namer(make_results(seed="0..3"), template)
-    assert str(caught.value).startswith("--name ")
+    assert str(caught.value).startswith("file name ")
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,193 @@
+"""``grid``, ``fetch`` and ``show``: looking at a sweep's images and having them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from producer.cli.examples import examples
+from producer.cli.output import one_line, plain, print_json, say, size_text
+from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.client import Client
+
+if TYPE_CHECKING:
+    from producer.fetch import Fetched
+    from producer.grid import DrawnGrid
+    from producer.show import Origin
+
+SHOWN_PROBLEMS = 10
+STDIN = "-"
+
+sweep_argument = click.argument("sweep")
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
+out_type = click.Path(path_type=Path)
+
+
+@click.command(
+    epilog=examples(
+        "seedbed grid shapes-study",
+        "seedbed grid shapes-study --x seed --y prompt --out sheet.png",
+    )
+)
+@sweep_argument
+@click.option("--x", metavar="FIELD", multiple=True, help="along the top; repeat it to nest")
+@click.option("--y", metavar="FIELD", multiple=True, help="along the side; repeat it to nest")
+@click.option("--out", type=out_type, help="the PNG (default: NAME/contact-sheet.png)")
+@click.option("--cell", "cell_pixels", type=int, metavar="PIXELS", help="size of one image")
+@click.option(
+    "--pages", type=click.IntRange(min=1), help="most pages to draw  [default: 32]", metavar="N"
+)
+@click.option("--font", type=out_type, help="font file for labels", metavar="FILE")
+@pool_options
+@json_option
+def grid(
+    sweep: str,
+    x: tuple[str, ...],
+    y: tuple[str, ...],
+    out: Path | None,
+    cell_pixels: int | None,
+    pages: int | None,
+    font: Path | None,
+    flags: Flags,
+    as_json: bool,
+) -> None:
+    """Draw a contact sheet whose rows and columns carry their axis values.
+
+    Fields that are neither along the top nor along the side make pages. Without --x and --y,
+    prompts make the rows, and the columns are chosen to need few pages.
+    """
+    from producer.grid import MAX_PAGES, GridOptions
+
+    client = Client(find_pool(flags))
+    options = GridOptions(
+        x=x, y=y, cell_pixels=cell_pixels, max_pages=pages or MAX_PAGES, font=font
+    )
+    with _bar("drawing", quiet=as_json) as move:
+        drawn = client.grid(sweep, out, options=options, progress=move)
+    if as_json:
+        print_json(_grid_values(drawn))
+        return
+    for note in drawn.notes:
+        say(f"note: {note}")
+    for page in drawn.pages:
+        click.echo(f"{page.path}  {page.images:,} of {page.places:,} places filled")
+
+
+@click.command(
+    epilog=examples(
+        "seedbed fetch shapes-study --out images",
+        "seedbed fetch shapes-study --name '{index:06}_seed={seed}'",
+    )
+)
+@sweep_argument
+@click.option("--out", type=out_type, metavar="FOLDER", help="folder (default: the sweep's name)")
+@click.option("--name", metavar="TEMPLATE", help="such as '{index:06}_seed={seed}'")
+@pool_options
+@json_option
+def fetch(sweep: str, out: Path | None, name: str | None, flags: Flags, as_json: bool) -> int:
+    """Download a sweep's images under readable names.
+
+    Files that are there already and whole are kept, so that an interrupted fetch goes on. A
+    template may use every field of a job, {index} and {digest}; slashes make folders.
+    """
+    client = Client(find_pool(flags))
+    with _bar("fetching", quiet=as_json) as move:
+        fetched = client.fetch(sweep, out, name=name, progress=move)
+    if as_json:
+        print_json({**plain(fetched), "folder": str(fetched.folder)})
+    else:
+        _tell(fetched)
+    return 1 if fetched.missing or fetched.damaged else 0
+
+
+@click.command(
+    epilog=examples("seedbed show images/000003_seed=3.png", "seedbed show - --json < image.png")
+)
+@click.argument("image")
+@json_option
+def show(image: str, as_json: bool) -> None:
+    """Tell what made an image, and the command that makes it again.
+
+    Needs nothing but the file; '-' is standard input.
+    """
+    from producer.show import read_origin
+
+    origin = read_origin(sys.stdin.buffer.read() if image == STDIN else Path(image))
+    if as_json:
+        print_json(
+            {
+                "digest": origin.digest,
+                "job": dict(origin.job),
+                "pin": dict(origin.pin),
+                "arguments": list(origin.arguments),
+                "command": origin.command,
+            }
+        )
+        return
+    _describe(origin)
+
+
+@contextmanager
+def _bar(verb: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr if that is a terminal; call what it yields with done and total."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("images"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tell(fetched: Fetched) -> None:
+    """How many came, which did not, and what to do about those."""
+    for problem in fetched.problems[:SHOWN_PROBLEMS]:
+        where = f" ({problem.key})" if problem.key else ""
+        say(f"image {problem.index} {one_line(problem.reason)}{one_line(where)}")
+    lost = fetched.missing + fetched.damaged
+    if lost > SHOWN_PROBLEMS:
+        say(f"... and {lost - SHOWN_PROBLEMS:,} more; --json lists them")
+    if fetched.damaged:
+        say("delete the damaged objects, then submit the sweep again: they are rendered again")
+    elif fetched.missing:
+        say("submit the sweep again: images that are gone are rendered again")
+    kept = f", {fetched.skipped:,} more were there" if fetched.skipped else ""
+    images = f"{fetched.written:,} {'image' if fetched.written == 1 else 'images'}"
+    click.echo(f"{fetched.folder}  {images}, {size_text(fetched.bytes)}{kept}")
+
+
+def _describe(origin: Origin) -> None:
+    """The job's fields, the image's identity, and the command on its own line to copy."""
+    facts = {name: value for name, value in origin.job.items() if value is not None}
+    facts["digest"] = origin.digest
+    facts |= {name: str(origin.pin[name]) for name in _PINNED if name in origin.pin}
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {one_line(str(value))}")
+    if origin.unknown:
+        say(f"note: this version does not know {', '.join(map(one_line, origin.unknown))}")
+    click.echo(f"\nmake it again:\n{origin.command}")
+
+
+_PINNED = ("weights", "dtype", "renderer")
+"""Of a pin, what the same pixels need besides the job."""
+
+
+def _grid_values(drawn: DrawnGrid) -> dict[str, object]:
+    return {
+        "pages": [
+            {**plain(page), "path": str(page.path), "facets": dict(page.facets)}
+            for page in drawn.pages
+        ],
+        "rows": list(drawn.rows),
+        "columns": list(drawn.columns),
+        "notes": list(drawn.notes),
+    }
