@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -19,25 +18,15 @@ from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
 from worker.embeddings import EMBEDDING_NAMES
 from worker.fingerprint import fingerprint
+from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
 
+__all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
+
 RENDERER_VERSION = "1"
 """Part of every pin: raised when the same job on the same weights would get other pixels."""
-
-HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
-
-PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSource:
-    """Which weights: ``model`` is a hub id or a local directory."""
-
-    model: str
-    revision: str | None = None
-    variant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +121,7 @@ def load_pipeline(
     quieten()
     dtype = dtype or dtype_for(device)
     try:
-        folder, from_hub = _locate(source)
+        folder, from_hub = locate(source)
         weights = fingerprint(folder, from_hub=from_hub)
     except OSError as error:
         raise ModelError(
@@ -144,7 +133,7 @@ def load_pipeline(
         pipeline.to(device)
     except RuntimeError as error:
         raise ModelError(
-            f"model {source.model!r} can't be moved to {device} ({_first_line(error)}): "
+            f"model {source.model!r} can't be moved to {device} ({first_line(error)}): "
             "use a device with more free memory, or --device cpu"
         ) from error
     if getattr(pipeline, "vae", None) is not None and hasattr(pipeline.vae, "enable_slicing"):
@@ -164,106 +153,6 @@ def load_pipeline(
         embeds_guidance=_embeds_guidance(pipeline),
         accepts=frozenset(inspect.signature(pipeline.__call__).parameters),
     )
-
-
-def _locate(source: ModelSource) -> tuple[Path, bool]:
-    """The model's folder on this machine, and whether it came from the hub."""
-    path = Path(source.model).expanduser()
-    if path.exists() or _looks_like_a_path(source.model):
-        _check_folder(source.model, path)
-        return path, False
-    if not HUB_ID.fullmatch(source.model):
-        raise ModelError(
-            f"model {source.model!r} is neither a directory nor a hub id such as 'owner/name'"
-        )
-    return _download(source), True
-
-
-def _looks_like_a_path(model: str) -> bool:
-    return (
-        model.startswith(("/", "./", "../", "~"))
-        or model.endswith("/")
-        or "\\" in model
-        or model.count("/") > 1
-        or Path(model).suffix in {".safetensors", *PICKLES}
-    )
-
-
-def _check_folder(model: str, path: Path) -> None:
-    """Raise for what is not a diffusers directory with safetensors weights."""
-    if path.is_file():
-        raise ModelError(
-            f"model {model!r} is a single file: name a diffusers directory "
-            "(diffusers' from_single_file(...).save_pretrained(FOLDER) makes one)"
-        )
-    if not (path / "model_index.json").is_file():
-        raise ModelError(
-            f"model {model!r} is not a model directory (no model_index.json in it): "
-            "name a folder made by save_pretrained, or a hub id"
-        )
-    for component in sorted(child for child in path.iterdir() if child.is_dir()):
-        suffixes = {file.suffix for file in component.iterdir()}
-        if suffixes & PICKLES and ".safetensors" not in suffixes:
-            raise ModelError(_pickle_only(f"model {model!r}", component.name))
-
-
-def _pickle_only(subject: str, component: str | None = None) -> str:
-    where = f" for its {component}" if component else ""
-    return (
-        f"{subject} has pickle weights only{where}, which can run code when loaded: convert it "
-        "where you trust it with pipeline.save_pretrained(FOLDER, safe_serialization=True)"
-    )
-
-
-def _download(source: ModelSource) -> Path:
-    """The snapshot folder in the hub's cache, fetched if it is not there yet."""
-    diffusers: Any = import_module("diffusers")
-    try:
-        folder = diffusers.DiffusionPipeline.download(
-            source.model,
-            revision=source.revision,
-            variant=source.variant,
-            use_safetensors=True,
-        )
-    except Exception as error:
-        raise ModelError(_hub_reason(source, error)) from error
-    return Path(folder)
-
-
-def _hub_reason(source: ModelSource, error: BaseException) -> str:
-    """One sentence for whatever diffusers and the hub's client raise."""
-    from huggingface_hub import errors
-
-    subject = f"model {source.model!r}"
-    causes = _causes(error)
-
-    def any_is(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if any_is(errors.GatedRepoError):
-        return (
-            f"{subject} is gated: accept its terms at https://huggingface.co/{source.model} "
-            "and set HF_TOKEN to a token of that account"
-        )
-    if any_is(errors.RevisionNotFoundError):
-        return f"{subject} has no revision {source.revision!r}: see its page on the hub"
-    if any_is(errors.RepositoryNotFoundError):
-        return (
-            f"{subject} is not on the hub and not a local directory: check the name, "
-            "and for a private model set HF_TOKEN"
-        )
-    if any_is(errors.RemoteEntryNotFoundError):
-        return f"{subject} is not a diffusers model (no model_index.json): name one that is"
-    if "safetensors" in str(error):
-        return _pickle_only(subject)
-    if any_is(errors.OfflineModeIsEnabled):
-        return f"{subject} is not in the local cache and HF_HUB_OFFLINE is set: unset it once"
-    if any_is(OSError, errors.LocalEntryNotFoundError):
-        return (
-            f"{subject} is not a local directory, and the hub could not be reached for it: "
-            "check the network, or name a directory"
-        )
-    return f"{subject} can't be fetched from the hub: {_first_line(error)}"
 
 
 def _from_folder(source: ModelSource, folder: Path, dtype: torch.dtype) -> Any:
@@ -301,22 +190,7 @@ def _folder_reason(source: ModelSource, error: Exception) -> str:
         )
     if "trust_remote_code" in str(error):
         return f"{subject} needs code of its own, which workers don't run: name another model"
-    return f"{subject} can't be loaded: {_first_line(error)}; mend or replace its files"
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and at not in found:
-        found.append(at)
-        at = at.__cause__ or at.__context__
-    return found
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0].rstrip(".:") if lines else type(error).__name__
-    return text if len(text) <= 300 else text[:300] + "..."
+    return f"{subject} can't be loaded: {first_line(error)}; mend or replace its files"
 
 
 def _denoiser(pipeline: Any) -> Any:

@@ -131,7 +131,13 @@ def refusal(model: object, **more: Any) -> str:
 
 class TestRefusals:
     def test_a_path_that_is_not_there(self, tmp_path: Path) -> None:
-        for path in (tmp_path / "nowhere", "./nowhere", "../no/where", "~/no-such-folder/x"):
+        for path in (
+            tmp_path / "nowhere",
+            "./nowhere",
+            "../no/where",
+            "~/no-such/x",
+            "~nobody-here/x",
+        ):
             assert "is not a model directory" in refusal(path)
 
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
