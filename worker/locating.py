@@ -32,7 +32,7 @@ def locate(source: ModelSource) -> tuple[Path, bool]:
         ModelError: There is none, or none that may be loaded.
         OSError: It can't be read.
     """
-    path = Path(os.path.expanduser(source.model))
+    path = Path(os.path.expanduser(source.model))  # pathlib's own raises for an unknown ~user
     if path.exists() or _looks_like_a_path(source.model):
         _check_folder(source.model, path)
         return path, False
