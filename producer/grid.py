@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from producer.grid_plan import MAX_SIDE, GridPlan, Limits, Page
 from producer.grid_sheet import NOT_DONE, Sheet, Style
 from producer.lettering import Lettering
 from producer.parallel import in_parallel
+from producer.png_check import flaw
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing
 
 if TYPE_CHECKING:
@@ -182,14 +183,16 @@ def _load(
 ) -> tuple[int, int, Image.Image | str]:
     """The image as the page shows it, or the state that its box tells."""
     row, column, index = cell
-    key = results.key_of(index)
     absent = "failed" if index in failed else NOT_DONE
-    if key is None:
+    address = results.address_of(index)
+    if address is None:
         return row, column, absent
     try:
-        data = results.storage.get(key)
+        data = results.storage.get(address.key)
     except ObjectMissing:
         return row, column, absent
+    if flaw(data, address.digest) is not None:
+        return row, column, "damaged"
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             return row, column, _resized(image, scale, size)
@@ -270,6 +273,8 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(part, "PNG", compress_level=4)
         part.replace(path)
     except OSError as exc:
+        with suppress(OSError):
+            part.unlink()
         raise InvalidSettings(
             f"cannot write {str(path)!r}: {exc.strerror or exc}; name another place with --out"
         ) from exc

@@ -12,24 +12,16 @@ from shared.digest import acting
 from shared.image_metadata import encode_png
 from shared.pin import Pin
 from shared.storage import Storage
-from shared.sweep import Sweep
+from tests.factories import make_pin, make_sweep
 
-PIN = Pin(
-    weights="sha256:0123",
-    dtype="float32",
-    renderer="1",
-    height=64,
-    width=64,
-    scheduler="DDIMScheduler",
-    embeds_guidance=False,
-)
+PIN = make_pin(scheduler="DDIMScheduler")
 
 
 def make_results(
     *, storage: Storage | None = None, pin: Pin | None = PIN, **fields: object
 ) -> SweepResults:
     """Results of a sweep whose weights are known; without storage, only names and addresses."""
-    layout = Sweep.from_mapping({"model": "demo", "prompt": "a red circle", **fields}).layout
+    layout = make_sweep(**fields).layout
     pins = {block.model: pin for block in layout.blocks} if pin else {}
     return SweepResults(layout.manifest, layout, pins, storage)  # type: ignore[arg-type]
 
