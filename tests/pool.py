@@ -170,6 +170,13 @@ class Pool:
             str(receipt["digest"]) for receipt in self.receipts(sweep) if not receipt["reused"]
         )
 
+    def audit_receipts(self, sweep: Sweep) -> None:
+        """Every job of the sweep has a receipt, and its object the size that it says."""
+        receipts = self.receipts(sweep)
+        assert {receipt["index"] for receipt in receipts} == set(range(sweep.manifest.total))
+        for receipt in receipts:
+            assert self.storage.size(str(receipt["key"])) == receipt["bytes"]
+
     def audit(self, sweep: Sweep) -> None:
         """Compare the bucket with what the sweep's own text says, asking the queue nothing.
 

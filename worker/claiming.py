@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.addressing import address
 from shared.errors import InvalidManifest, StorageError, UnknownSweep
@@ -31,6 +31,8 @@ class ClaimedJob:
         digest: The image's identity.
         key: The object's key.
         reuse: Whether an image that storage holds will do.
+        twins: Others of the claim that come to the same image (guidance off, so that their
+            negative prompts don't act): committed with it, not rendered.
     """
 
     ref: JobRef
@@ -40,6 +42,7 @@ class ClaimedJob:
     digest: str
     key: str
     reuse: bool
+    twins: tuple[ClaimedJob, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,12 +103,17 @@ class Claimer:
             return None
         self._prefer = (claim.lane, claim.recipe)
         lease = self._keeper.hold(claim)
-        jobs = self._expand(claim)
-        sizes = self._sizes([item for item in jobs if item.reuse])
+        try:
+            jobs = self._expand(claim)
+            sizes = self._sizes([item for item in jobs if item.reuse])
+        except BaseException:
+            self._keeper.let_go(lease)
+            raise
+        stored = [item for item in jobs if item.reuse and item.key in sizes]
         return Prepared(
             lease=lease,
-            todo=tuple(item for item in jobs if item.key not in sizes),
-            stored=tuple((item, sizes[item.key]) for item in jobs if item.key in sizes),
+            todo=_without_twins([item for item in jobs if item not in stored]),
+            stored=tuple((item, sizes[item.key]) for item in stored),
             seconds=time.perf_counter() - started,
         )
 
@@ -148,3 +156,11 @@ class Claimer:
         except StorageError as exc:
             logger.warning("storage not asked for stored images", extra={"error": str(exc)})
             return {}
+
+
+def _without_twins(jobs: list[ClaimedJob]) -> tuple[ClaimedJob, ...]:
+    """One job for each image; the others that come to it ride along."""
+    by_key: dict[str, list[ClaimedJob]] = {}
+    for item in jobs:
+        by_key.setdefault(item.key, []).append(item)
+    return tuple(replace(first, twins=tuple(twins)) for first, *twins in by_key.values())

@@ -31,7 +31,8 @@ from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.heartbeat import Heartbeat
 from worker.leases import LeaseKeeper
-from worker.loading import LoadedModel, ModelSource, load_pipeline
+from worker.loading import LoadedModel, load_pipeline
+from worker.locating import ModelSource
 from worker.probing import measure_batch_size
 from worker.recording import Recorder
 from worker.serving import Server

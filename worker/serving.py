@@ -115,7 +115,8 @@ class Server:
         lease = prepared.lease
         rendered = 0
         try:
-            self._storer.commit_stored(lease, prepared.stored)
+            name = f"{lease.claim.token}-reused"
+            self._storer.commit_stored(lease, prepared.stored, name=name)
             batches = pack(
                 [item.job for item in prepared.todo],
                 traits=self._engine.traits,

@@ -117,13 +117,20 @@ class Storer:
         self._batches.shutdown()
         self._uploads.shutdown()
 
-    def commit_stored(self, lease: Lease, stored: Sequence[tuple[ClaimedJob, int]]) -> None:
-        """Commit images that storage held before, with receipts that say so."""
+    def commit_stored(
+        self, lease: Lease, stored: Sequence[tuple[ClaimedJob, int]], *, name: str
+    ) -> None:
+        """Commit images that storage holds already, with receipts that say so.
+
+        Args:
+            lease: What they were claimed under.
+            stored: Jobs, with the size of each object in bytes.
+            name: Of the receipts.
+        """
         if not stored:
             return
         receipts = {item.ref: self._reused(item, size) for item, size in stored}
         jobs = [item for item, _ in stored]
-        name = f"{lease.claim.token}-reused"
         self._settle(lease, name, jobs, receipts, reused=True)
 
     def _run(self, finished: Finished) -> None:
@@ -151,6 +158,8 @@ class Storer:
         name = token if finished.number == 0 else f"{token}-{finished.number}"
         if jobs:
             self._settle(finished.lease, name, jobs, receipts, reused=False)
+            twins = [(twin, receipts[item.ref].bytes) for item in jobs for twin in item.twins]
+            self.commit_stored(finished.lease, twins, name=f"{name}-twins")
 
     def _put_image(self, item: ClaimedJob, image: Rendered) -> tuple[int, float, float] | None:
         """Bytes, seconds of encoding and of uploading; None if it had to be given up."""

@@ -86,6 +86,22 @@ def test_a_guidance_axis_does_not_split_batches(pool: Pool, worker: WorkerProces
     assert [receipt["rows"] for receipt in pool.receipts(sweep)] == [4] * 8
 
 
+def test_jobs_of_a_claim_that_come_to_one_image_are_rendered_once(
+    pool: Pool, worker: WorkerProcess
+) -> None:
+    # given: without guidance, the negative prompt does not act
+    sweep = pool.sweep(
+        name="twins", prompt="a hat", guidance_scale=1, negative_prompt=[None, "rain"], seed=[0, 1]
+    )
+    pool.client.submit(sweep)
+
+    assert serve(worker, pool) == 2
+
+    status = pool.client.status(sweep.id)
+    assert (status.state, status.done, status.reused) == ("done", 4, 2)
+    pool.audit_receipts(sweep)
+
+
 def test_a_stored_image_is_not_rendered_again_by_another_sweep(
     pool: Pool, worker: WorkerProcess
 ) -> None:
