@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from producer.references import pick_sweep
 from producer.submission import Submission, Submitter, models_of
@@ -69,9 +70,9 @@ class Client:
     Sweeps are named by id, by a unique beginning of the id, or by name.
 
     Example:
-        client = Client(Settings.resolve({}, os.environ))
-        submission = client.submit(Sweep.define(model="demo", prompt="a red circle"))
-        client.wait(submission.sweep_id, timeout_seconds=600)
+        with Client(Settings.resolve({}, os.environ)) as client:
+            submission = client.submit(Sweep.define(model="demo", prompt="a red circle"))
+            client.wait(submission.sweep_id, timeout_seconds=600)
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -86,6 +87,27 @@ class Client:
             )
         self.settings = settings
         self._redis_url = settings.redis_url
+
+    def close(self) -> None:
+        """Close what is connected; the next call connects again."""
+        opened = self.__dict__
+        if "doorbell" in opened:
+            opened.pop("doorbell").close()
+        if "storage" in opened:
+            opened.pop("storage").close()
+        if "queue" in opened:
+            opened.pop("queue").client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @cached_property
     def queue(self) -> JobQueue:

@@ -44,7 +44,7 @@ class RunPool:
             ServiceError: They can't be started.
         """
         settings = self._start_stack().settings if self.embedded else self._settings
-        self.client = Client(settings)
+        self.client = self._started.enter_context(Client(settings))
         return self
 
     def __exit__(

@@ -161,6 +161,10 @@ class Storage:
             has_credentials=has_credentials,
         )
 
+    def close(self) -> None:
+        """Close the sockets that are kept open."""
+        self._client.close()
+
     def put(
         self,
         key: str,

@@ -6,7 +6,7 @@ import click
 
 from producer.cli.examples import examples
 from producer.cli.output import json_option, one_line, print_json
-from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.cli.settings_options import pool_client
 from producer.client import Client
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -14,9 +14,9 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @click.command(epilog=examples("seedbed doctor", "seedbed doctor --model ./my-checkpoint --json"))
 @click.option("--model", help="also look whether this one is, or could be, served")
-@pool_options
+@pool_client
 @json_option
-def doctor(model: str | None, flags: Flags, as_json: bool) -> int:
+def doctor(model: str | None, client: Client, as_json: bool) -> int:
     """Check Redis, the bucket, the workers and the model, a line each.
 
     Stores a small object, reads it back and deletes it. Exits 1 if anything keeps the pool from
@@ -25,7 +25,7 @@ def doctor(model: str | None, flags: Flags, as_json: bool) -> int:
     from producer.doctor import examine
 
     failed = False
-    for finding in examine(Client(find_pool(flags)), model=model):
+    for finding in examine(client, model=model):
         failed = failed or finding.level == "fail"
         if as_json:
             print_json(finding)

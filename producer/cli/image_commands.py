@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from producer.cli.examples import examples
-from producer.cli.output import one_line, plain, print_json, say, size_text
-from producer.cli.settings_options import Flags, find_pool, pool_options
-from producer.client import Client
+from producer.cli.output import json_option, one_line, plain, print_json, say, size_text
+from producer.cli.progress import counting
+from producer.cli.settings_options import pool_client
+from producer.cli.sweep_argument import sweep_argument
 
 if TYPE_CHECKING:
+    from producer.client import Client
     from producer.fetch import Fetched
     from producer.grid import DrawnGrid
     from producer.show import Origin
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SHOWN_PROBLEMS = 10
 STDIN = "-"
 
-sweep_argument = click.argument("sweep")
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 out_type = click.Path(path_type=Path)
 
 
@@ -43,7 +41,7 @@ out_type = click.Path(path_type=Path)
     "--pages", type=click.IntRange(min=1), help="most pages to draw  [default: 32]", metavar="N"
 )
 @click.option("--font", type=out_type, help="font file for labels", metavar="FILE")
-@pool_options
+@pool_client
 @json_option
 def grid(
     sweep: str,
@@ -53,7 +51,7 @@ def grid(
     cell_pixels: int | None,
     pages: int | None,
     font: Path | None,
-    flags: Flags,
+    client: Client,
     as_json: bool,
 ) -> None:
     """Draw a contact sheet whose rows and columns carry their axis values.
@@ -63,11 +61,10 @@ def grid(
     """
     from producer.grid import MAX_PAGES, GridOptions
 
-    client = Client(find_pool(flags))
     options = GridOptions(
         x=x, y=y, cell_pixels=cell_pixels, max_pages=pages or MAX_PAGES, font=font
     )
-    with _bar("drawing", quiet=as_json) as move:
+    with counting("drawing", quiet=as_json) as move:
         drawn = client.grid(sweep, out, options=options, progress=move)
     if as_json:
         print_json(_grid_values(drawn))
@@ -87,16 +84,15 @@ def grid(
 @sweep_argument
 @click.option("--out", type=out_type, metavar="FOLDER", help="folder (default: the sweep's name)")
 @click.option("--name", metavar="TEMPLATE", help="such as '{index:06}_seed={seed}'")
-@pool_options
+@pool_client
 @json_option
-def fetch(sweep: str, out: Path | None, name: str | None, flags: Flags, as_json: bool) -> int:
+def fetch(sweep: str, out: Path | None, name: str | None, client: Client, as_json: bool) -> int:
     """Download a sweep's images under readable names.
 
     Files that are there already and whole are kept, so that an interrupted fetch goes on. A
     template may use every field of a job, {index} and {digest}; slashes make folders.
     """
-    client = Client(find_pool(flags))
-    with _bar("fetching", quiet=as_json) as move:
+    with counting("fetching", quiet=as_json) as move:
         fetched = client.fetch(sweep, out, name=name, progress=move)
     if as_json:
         print_json({**plain(fetched), "folder": str(fetched.folder)})
@@ -130,21 +126,6 @@ def show(image: str, as_json: bool) -> None:
         )
         return
     _describe(origin)
-
-
-@contextmanager
-def _bar(verb: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr if that is a terminal; call what it yields with done and total."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("images"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _tell(fetched: Fetched) -> None:

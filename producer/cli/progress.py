@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -21,27 +24,46 @@ WINDOW_SECONDS = 30.0
 
 
 class Rate:
-    """Images a second, over the last while."""
+    """Images a second, over the last while and since the first was begun."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque()
+        self._samples: deque[Sample] = deque()
+        self._first: Sample | None = None
 
-    def add(self, done: int, at: float) -> None:
-        """Note how many are done at this time, in seconds of any clock that never goes back."""
-        if len(self._samples) == 1 and done == self._samples[0][1]:
-            self._samples.clear()  # nothing has begun yet: count from the last such moment
+    def add(self, done: int, at: float, *, begun: bool) -> None:
+        """Note how far it is.
+
+        Args:
+            done: Images done.
+            at: Seconds of a clock that never goes back.
+            begun: Whether any are being rendered.
+        """
+        if len(self._samples) == 1 and done == self._samples[0][1] and not begun:
+            self._samples.clear()  # count from the last moment before it began
         if not self._samples or done != self._samples[-1][1]:
             self._samples.append((at, done))
+        if len(self._samples) == 1:
+            self._first = self._samples[0]
         while len(self._samples) > 2 and at - self._samples[0][0] > WINDOW_SECONDS:
             self._samples.popleft()
 
     @property
-    def per_second(self) -> float | None:
-        """None until two different counts were seen."""
-        if len(self._samples) < 2:
-            return None
-        (first_at, first), (last_at, last) = self._samples[0], self._samples[-1]
-        return (last - first) / (last_at - first_at) if last_at > first_at else None
+    def now(self) -> float | None:
+        """Of the last while; None until two different counts were seen."""
+        return _rate(self._samples[0], self._samples[-1]) if self._samples else None
+
+    @property
+    def overall(self) -> float | None:
+        """Since the first was begun."""
+        return _rate(self._first, self._samples[-1]) if self._first else None
+
+
+Sample = tuple[float, int]
+"""When, and how many were done by then."""
+
+
+def _rate(first: Sample, last: Sample) -> float | None:
+    return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else None
 
 
 class View(Protocol):
@@ -60,25 +82,45 @@ class View(Protocol):
         """Show this status."""
 
 
-def open_view(*, quiet: bool = False) -> View:
-    """A bar if stderr is a terminal, else lines; nothing at all if ``quiet``."""
+def open_view(*, quiet: bool = False, waiting: str = "waiting for a worker") -> View:
+    """A bar if stderr is a terminal, else lines; nothing at all if ``quiet``.
+
+    Args:
+        waiting: What to say as long as nobody renders.
+    """
     if quiet:
         return _Nothing()
     from rich.console import Console
 
     console = Console(stderr=True)
-    return _Bar(console) if console.is_terminal else _Lines()
+    return _Bar(console, waiting) if console.is_terminal else _Lines(waiting)
 
 
-def describe(status: SweepStatus, rate: Rate) -> str:
+@contextmanager
+def counting(verb: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr if that is a terminal; call what it yields with done and total."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("images"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def describe(status: SweepStatus, rate: Rate, waiting: str) -> str:
     """What goes beside the bar: images a second and the time left, or what is waited for."""
-    parts = []
-    per_second = rate.per_second
     left = status.pending + status.leased
-    if per_second and left:
-        parts += [f"{per_second:.2g} images/s", f"{time_text(left / per_second)} left"]
+    parts = []
+    if left and rate.now:
+        parts += [f"{rate.now:.2g} images/s", f"{time_text(left / rate.now)} left"]
     elif left and not status.leased:
-        parts.append("paused" if status.state == "paused" else "waiting for a worker")
+        parts.append("paused" if status.state == "paused" else waiting)
+    elif not left and rate.overall:
+        parts.append(f"{rate.overall:.2g} images/s")
     if status.dead:
         parts.append(f"{status.dead:,} failed")
     return ", ".join(parts)
@@ -101,10 +143,11 @@ class _Nothing:
 
 
 class _Bar(_Nothing):
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, waiting: str) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._rate = Rate()
+        self._waiting = waiting
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -127,29 +170,30 @@ class _Bar(_Nothing):
         self._progress.stop()
 
     def update(self, status: SweepStatus) -> None:
-        self._rate.add(status.done, time.monotonic())
+        self._rate.add(status.done, time.monotonic(), begun=status.leased > 0)
         self._progress.update(
             self._task,
             description=status.state,
             total=status.total,
             completed=status.done,
-            note=describe(status, self._rate),
+            note=describe(status, self._rate, self._waiting),
         )
 
 
 class _Lines(_Nothing):
-    def __init__(self) -> None:
+    def __init__(self, waiting: str) -> None:
         self._rate = Rate()
+        self._waiting = waiting
         self._said: tuple[str, int] | None = None
         self._said_at = 0.0
 
     def update(self, status: SweepStatus) -> None:
         now = time.monotonic()
-        self._rate.add(status.done, now)
+        self._rate.add(status.done, now, begun=status.leased > 0)
         news = (status.state, status.done)
         ended = status.state in ("done", "cancelled")
         if news == self._said or (now - self._said_at < LINE_SECONDS and not ended):
             return
         self._said, self._said_at = news, now
-        note = describe(status, self._rate)
+        note = describe(status, self._rate, self._waiting)
         say(f"{status.done:,}/{status.total:,} images{', ' + note if note else ''}")

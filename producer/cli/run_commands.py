@@ -10,7 +10,7 @@ import click
 
 from producer.cli.examples import examples
 from producer.cli.output import say
-from producer.cli.progress import open_view
+from producer.cli.progress import counting, open_view
 from producer.cli.settings_options import Flags, given_settings, pool_options
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
@@ -64,7 +64,7 @@ def run(
     """
     from producer.run_pool import RunPool
 
-    sweep = make_sweep({"model": DEMO, **values})
+    sweep = make_sweep({**values, "model": values.get("model", DEMO)})
     settings = given_settings(flags)
     weights = weights_of(sweep.layout)
     if settings.redis_url is None:
@@ -158,7 +158,8 @@ def _render(pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bo
         pool.start_workers(weights)
     else:
         _tell_unserved(pool, weights)
-    with open_view() as view:
+    waiting = "loading the model" if pool.embedded else "waiting for a worker"
+    with open_view(waiting=waiting) as view:
         for status in pool.follow(sweep.id):
             view.update(status)
     return status
@@ -186,7 +187,8 @@ def _collect(pool: RunPool, sweep: Sweep, folder: Path, file_name: str | None) -
     """Bring the images and draw them on a sheet; returns whether all that are done could be had."""
     from producer.grid import CONTACT_SHEET, GridOptions
 
-    fetched = pool.client.fetch(sweep.id, folder, name=file_name)
+    with counting("fetching") as move:
+        fetched = pool.client.fetch(sweep.id, folder, name=file_name, progress=move)
     for problem in fetched.problems:
         say(f"image {problem.index} {problem.reason}")
     count = fetched.written + fetched.skipped

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from producer.client import Client
 from shared.errors import NoPool
 from shared.settings import VARIABLES, Settings
 
@@ -43,6 +44,18 @@ def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
         )
         with_flags = describe(with_flags)
     return with_flags
+
+
+def pool_client(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command takes a client of the pool they lead to as ``client``."""
+
+    @pool_options
+    @functools.wraps(command)
+    def with_client(*args: Any, flags: Flags, **given: Any) -> Any:
+        with Client(find_pool(flags)) as client:
+            return command(*args, client=client, **given)
+
+    return with_client
 
 
 def given_settings(flags: Flags) -> Settings:

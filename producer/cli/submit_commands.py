@@ -37,7 +37,8 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
     again from what storage holds, and a finished one is checked against storage.
     """
     sweep = make_sweep(values)
-    submission = Client(find_pool(flags)).submit(sweep)
+    with Client(find_pool(flags)) as client:
+        submission = client.submit(sweep)
     if as_json:
         print_json(submission)
         return
@@ -78,7 +79,8 @@ def _measured(flags: Flags) -> Measured:
     from producer.plan import Measured, ask_pool
 
     try:
-        return ask_pool(Client(find_pool(flags)))
+        with Client(find_pool(flags)) as client:
+            return ask_pool(client)
     except NoPool:
         return Measured()
     except QueueUnavailable as exc:

@@ -19,7 +19,8 @@ from producer.cli.output import (
     size_text,
 )
 from producer.cli.progress import open_view
-from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.cli.settings_options import pool_client
+from producer.cli.sweep_argument import sweep_argument
 from producer.client import Client, JobFailure
 
 if TYPE_CHECKING:
@@ -27,21 +28,18 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 20
 
-sweep_argument = click.argument("sweep")
-
 
 @click.command(
     epilog=examples("seedbed status shapes-study", "seedbed status shapes-study --json | jq .done")
 )
 @sweep_argument
-@pool_options
+@pool_client
 @json_option
-def status(sweep: str, flags: Flags, as_json: bool) -> None:
+def status(sweep: str, client: Client, as_json: bool) -> None:
     """Tell how far a sweep is, and which jobs failed.
 
     SWEEP is an id, a unique beginning of one, or a name.
     """
-    client = Client(find_pool(flags))
     found = client.status(sweep)
     failures = client.failures(found.id)
     if as_json:
@@ -61,14 +59,13 @@ def status(sweep: str, flags: Flags, as_json: bool) -> None:
     metavar="SECONDS",
     help="exit 3 after this long",
 )
-@pool_options
+@pool_client
 @json_option
-def watch(sweep: str, timeout: float, flags: Flags, as_json: bool) -> int:
+def watch(sweep: str, timeout: float, client: Client, as_json: bool) -> int:
     """Follow a sweep until it is done or cancelled.
 
     With --json, prints a line each time something has changed.
     """
-    client = Client(find_pool(flags))
     sweep_id = client.find(sweep)
     last = None
     with open_view(quiet=as_json) as view:
@@ -82,11 +79,11 @@ def watch(sweep: str, timeout: float, flags: Flags, as_json: bool) -> int:
 
 
 @click.command(epilog=examples("seedbed ls", "seedbed ls --json"))
-@pool_options
+@pool_client
 @json_option
-def ls(flags: Flags, as_json: bool) -> None:
+def ls(client: Client, as_json: bool) -> None:
     """List the pool's sweeps, newest first."""
-    sweeps = Client(find_pool(flags)).sweeps()
+    sweeps = client.sweeps()
     if as_json:
         print_json(sweeps)
         return
@@ -111,29 +108,29 @@ def ls(flags: Flags, as_json: bool) -> None:
 
 @click.command(epilog=examples("seedbed pause shapes-study", "seedbed pause shapes-study --json"))
 @sweep_argument
-@pool_options
+@pool_client
 @json_option
-def pause(sweep: str, flags: Flags, as_json: bool) -> None:
+def pause(sweep: str, client: Client, as_json: bool) -> None:
     """Hand out no more jobs of a sweep; what is being rendered is finished."""
-    _change(Client.pause, sweep, flags, as_json)
+    _change(Client.pause, sweep, client, as_json)
 
 
 @click.command(epilog=examples("seedbed resume shapes-study", "seedbed resume shapes-study --json"))
 @sweep_argument
-@pool_options
+@pool_client
 @json_option
-def resume(sweep: str, flags: Flags, as_json: bool) -> None:
+def resume(sweep: str, client: Client, as_json: bool) -> None:
     """End a pause."""
-    _change(Client.resume, sweep, flags, as_json)
+    _change(Client.resume, sweep, client, as_json)
 
 
 @click.command(epilog=examples("seedbed cancel shapes-study", "seedbed cancel shapes-study --json"))
 @sweep_argument
-@pool_options
+@pool_client
 @json_option
-def cancel(sweep: str, flags: Flags, as_json: bool) -> None:
+def cancel(sweep: str, client: Client, as_json: bool) -> None:
     """Render no more of a sweep; its images stay, and submitting it again goes on."""
-    _change(Client.cancel, sweep, flags, as_json)
+    _change(Client.cancel, sweep, client, as_json)
 
 
 @click.command(
@@ -143,11 +140,10 @@ def cancel(sweep: str, flags: Flags, as_json: bool) -> None:
 )
 @sweep_argument
 @click.option("--index", "indices", type=int, multiple=True, help="only this job; repeatable")
-@pool_options
+@pool_client
 @json_option
-def retry(sweep: str, indices: tuple[int, ...], flags: Flags, as_json: bool) -> None:
+def retry(sweep: str, indices: tuple[int, ...], client: Client, as_json: bool) -> None:
     """Revive jobs that were given up."""
-    client = Client(find_pool(flags))
     sweep_id = client.find(sweep)
     revived = client.retry(sweep_id, indices=indices or None)
     if as_json:
@@ -158,11 +154,11 @@ def retry(sweep: str, indices: tuple[int, ...], flags: Flags, as_json: bool) -> 
 
 @click.command(epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"))
 @sweep_argument
-@pool_options
+@pool_client
 @json_option
-def delete(sweep: str, flags: Flags, as_json: bool) -> None:
+def delete(sweep: str, client: Client, as_json: bool) -> None:
     """Forget a sweep in the queue; its images stay in storage."""
-    sweep_id = Client(find_pool(flags)).delete(sweep)
+    sweep_id = client.delete(sweep)
     if as_json:
         print_json({"sweep_id": sweep_id, "deleted": True})
     else:
@@ -181,11 +177,10 @@ def print_failures(failures: list[JobFailure], sweep_id: str) -> None:
 
 def verdict(status: SweepStatus) -> int:
     """The exit code of a wait that has come to an end."""
-    return 0 if status.state == "done" and not status.dead else 1
+    return 0 if status.done == status.total else 1
 
 
-def _change(verb: Callable[[Client, str], str], sweep: str, flags: Flags, as_json: bool) -> None:
-    client = Client(find_pool(flags))
+def _change(verb: Callable[[Client, str], str], sweep: str, client: Client, as_json: bool) -> None:
     sweep_id = client.find(sweep)
     state = verb(client, sweep_id)
     if as_json:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,9 @@ def seedbed(bare: Call, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def client(settings: Settings) -> Client:
-    return Client(settings)
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
 
 
 @pytest.fixture
@@ -276,6 +277,28 @@ def test_run_on_a_configured_pool_fetches_what_is_done(
     assert "all of 4 images done already" in answer.err
     assert len(list(Path("study").glob("0*.png"))) == 4
     assert not Path("seedbed-data").exists()
+
+
+def test_run_of_a_complete_sweep_that_redis_lost_needs_no_worker(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", seed="0..3")
+    client.submit(sweep)
+    worker.complete(sweep)
+    client.queue.client.flushall()
+    answer = seedbed("run", *SWEEP)
+    assert answer.code == 0, answer.err
+    assert "queued 4 images, 4 of them in storage already" in answer.err
+    assert len(list(Path("study").glob("0*.png"))) == 4
+
+
+def test_run_keeps_the_place_of_the_model_among_the_axes(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", seed="0..1", model=["demo", "other"])
+    client.submit(sweep)
+    answer = seedbed("submit", *ONE_JOB, "--seed", "0..1", "--model", "other")
+    assert answer.out == f"{sweep.id}\n"
 
 
 def test_run_tells_of_jobs_that_were_given_up(
@@ -498,14 +521,11 @@ def test_a_bug_is_called_one_and_shows_its_traceback_only_with_debug(
         main(["--debug", "ls"])
 
 
-def test_a_reader_that_goes_away_is_no_error(settings: Settings) -> None:
-    for _ in range(3):
-        Client(settings).submit(make_sweep())
+def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(
         f"{sys.executable} -m producer.cli.main schema | head -c 1",
         shell=True,
         cwd=ROOT,
-        env={**os.environ, **settings.to_environ()},
         capture_output=True,
         text=True,
         check=False,

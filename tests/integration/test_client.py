@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from producer import Client, Sweep
@@ -20,8 +22,9 @@ from tests.producer_pool import MODEL_KEY, HandWorker
 
 
 @pytest.fixture
-def client(settings: Settings) -> Client:
-    return Client(settings)
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
 
 
 @pytest.fixture
@@ -176,10 +179,10 @@ def test_a_pin_of_another_version_is_not_trusted(client: Client, worker: HandWor
 
 
 def test_a_storage_that_is_down_leaves_the_queue_alone(settings: Settings) -> None:
-    client = Client(settings.with_values(s3_endpoint_url="http://127.0.0.1:9"))
-    with pytest.raises(StorageError, match="nobody answers"):
-        client.submit(sweep_of(4))
-    assert client.sweeps() == []
+    with Client(settings.with_values(s3_endpoint_url="http://127.0.0.1:9")) as client:
+        with pytest.raises(StorageError, match="nobody answers"):
+            client.submit(sweep_of(4))
+        assert client.sweeps() == []
 
 
 @pytest.mark.parametrize(
@@ -192,17 +195,17 @@ def test_a_storage_that_is_down_leaves_the_queue_alone(settings: Settings) -> No
 def test_wrong_storage_settings_leave_the_queue_alone(
     settings: Settings, wrong: dict[str, str], words: str
 ) -> None:
-    client = Client(settings.with_values(**wrong))
-    with pytest.raises(InvalidSettings, match=words):
-        client.submit(sweep_of(4))
-    assert client.sweeps() == []
+    with Client(settings.with_values(**wrong)) as client:
+        with pytest.raises(InvalidSettings, match=words):
+            client.submit(sweep_of(4))
+        assert client.sweeps() == []
 
 
 def test_a_redis_that_is_down_leaves_storage_alone(settings: Settings) -> None:
-    client = Client(settings.with_values(redis_url="redis://127.0.0.1:9/0"))
-    with pytest.raises(QueueUnavailable):
-        client.submit(sweep_of(4))
-    assert list(client.storage.list()) == []
+    with Client(settings.with_values(redis_url="redis://127.0.0.1:9/0")) as client:
+        with pytest.raises(QueueUnavailable):
+            client.submit(sweep_of(4))
+        assert list(client.storage.list()) == []
 
 
 def test_a_producer_without_credentials_submits_all_the_same(
@@ -213,8 +216,8 @@ def test_a_producer_without_credentials_submits_all_the_same(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/none")
     monkeypatch.setenv("AWS_CONFIG_FILE", f"{tmp_path}/none")
-    client = Client(settings.with_values(access_key=None, secret_key=None))
-    assert client.submit(sweep_of(4)).outcome == "created"
+    with Client(settings.with_values(access_key=None, secret_key=None)) as client:
+        assert client.submit(sweep_of(4)).outcome == "created"
 
 
 def test_another_sweep_of_the_same_id_is_refused_and_keeps_its_manifest(client: Client) -> None:

@@ -33,27 +33,37 @@ def status_of(**fields: object) -> SweepStatus:
     return SweepStatus(**{**defaults, **fields})  # type: ignore[arg-type]
 
 
-def test_a_rate_counts_from_the_first_image_on() -> None:
+def test_a_rate_counts_from_the_moment_rendering_begins() -> None:
     rate = Rate()
     for second in range(61):  # a minute to load the model
-        rate.add(0, float(second))
-    rate.add(10, 61.0)
-    rate.add(20, 62.0)
-    assert rate.per_second == 10.0
+        rate.add(0, float(second), begun=False)
+    rate.add(0, 61.0, begun=True)
+    rate.add(10, 62.0, begun=True)
+    rate.add(20, 63.0, begun=True)
+    assert rate.now == rate.overall == pytest.approx(20 / 3)
 
 
 def test_a_rate_is_that_of_the_last_while() -> None:
     rate = Rate()
     for second in range(100):
-        rate.add(second if second < 50 else 50 + (second - 50) * 10, float(second))
-    assert rate.per_second == pytest.approx(10.0, rel=0.02)
+        done = second if second < 50 else 50 + (second - 50) * 10
+        rate.add(done, float(second), begun=True)
+    assert rate.now == pytest.approx(10.0, rel=0.02)
+    assert rate.overall == pytest.approx(540 / 99)
+
+
+def test_nothing_is_said_of_the_rate_before_the_first_image() -> None:
+    rate = Rate()
+    rate.add(0, 0.0, begun=True)
+    assert rate.now is None
+    assert describe(status_of(leased=4, pending=96), rate, "waiting") == ""
 
 
 def test_an_eta_covers_what_is_pending_and_leased() -> None:
     rate = Rate()
-    rate.add(40, 0.0)
-    rate.add(50, 1.0)
-    found = describe(status_of(done=50, leased=10, pending=40), rate)
+    rate.add(40, 0.0, begun=True)
+    rate.add(50, 1.0, begun=True)
+    found = describe(status_of(done=50, leased=10, pending=40), rate, "waiting")
     assert found == "10 images/s, 5.0 s left"
 
 
@@ -67,7 +77,7 @@ def test_an_eta_covers_what_is_pending_and_leased() -> None:
     ],
 )
 def test_a_sweep_that_does_not_move_says_why(fields: dict[str, object], words: str) -> None:
-    assert describe(status_of(**fields), Rate()) == words
+    assert describe(status_of(**fields), Rate(), "waiting for a worker") == words
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(
@@ -79,7 +89,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
         view.update(status_of(done=100, pending=0, state="done"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "1/100 images, waiting for a worker"
-    assert lines[-1] == "100/100 images"
+    assert lines[-1].startswith("100/100 images, ")
     assert len(lines) == 2
 
 
