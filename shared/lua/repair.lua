@@ -48,6 +48,8 @@ if #undone > 0 then
     reopen(sweep, now_us())
   end
   each_block(id, undone, function(block, run)
+    -- Nothing is left beyond a finished block's cursor; what is undone is in its retry set only.
+    save_cursor(id, block, block.size, 0)
     put_back(sweep, block, run)
   end)
 end

@@ -90,6 +90,16 @@ def test_a_resumed_sweep_starts_at_the_clock(queue):
     assert abs(served["stopped"] - served["steady"]) <= 2 * JOBS
 
 
+def test_a_refund_does_not_set_the_clock_back(queue):
+    for name in ("ann", "bob"):
+        queue.submit(make_record(name, make_block(1000, recipe=name), owner=name))
+    held = [must_take(queue) for _ in range(10)]
+    clock = float(queue.client.hget("seedbed:{test}:clock:m:0", "clock"))
+    queue.release(held[0].token)
+    assert sweeps_of(must_take(queue)) == sweeps_of(held[0])
+    assert float(queue.client.hget("seedbed:{test}:clock:m:0", "clock")) >= clock > 0
+
+
 def test_released_jobs_are_not_charged(queue):
     queue.submit(make_record("a", make_block(1000, recipe="a"), owner="ann"))
     queue.submit(make_record("b", make_block(1000, recipe="b"), owner="bob"))
