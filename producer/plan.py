@@ -12,6 +12,7 @@ from producer.models import weights_of
 from producer.plan_warnings import warnings_of
 from shared.lanes import NATIVE_PIXELS
 from shared.layout import MAX_BLOCKS, Block, Layout
+from shared.pin import Pin
 from shared.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Measured:
     Attributes:
         rates: Seconds a job by lane and recipe.
         batch_sizes: Model key to the batch size of the workers that serve it.
+        native_pixels: Model key to the pixels of the checkpoint's own size.
         workers: Model key to how many workers serve it; None: nobody was asked.
     """
 
     rates: Sequence[Rate] = ()
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    native_pixels: Mapping[str, int] = field(default_factory=dict)
     workers: Mapping[str, int] | None = None
 
 
@@ -50,15 +53,13 @@ def ask_pool(client: Client) -> Measured:
         QueueUnavailable: Redis does not answer.
     """
     workers = client.workers()
-    served = [key for worker in workers for key in worker.get("model_keys", ())]
+    loaded = {worker["loaded_key"]: worker for worker in workers if "loaded_key" in worker}
+    pins = {key: Pin.from_text(worker["pin"]) for key, worker in loaded.items()}
     return Measured(
         rates=client.queue.rates(),
-        batch_sizes={
-            worker["loaded_key"]: worker["batch_size"]
-            for worker in workers
-            if "loaded_key" in worker
-        },
-        workers=Counter(served),
+        batch_sizes={key: worker["batch_size"] for key, worker in loaded.items()},
+        native_pixels={key: pin.height * pin.width for key, pin in pins.items()},
+        workers=Counter(key for worker in workers for key in worker.get("model_keys", ())),
     )
 
 
@@ -171,7 +172,7 @@ def make_plan(sweep: Sweep, measured: Measured, *, price_per_hour: float | None 
         batch_size=batch_size,
         batch_measured=all(size is not None for size in batch_sizes),
         manifest_bytes=len(sweep.manifest.text.encode()),
-        image_bytes=_image_bytes(layout),
+        image_bytes=_image_bytes(layout, measured),
         seconds=None if work is None else work / workers,
         money=None if work is None or price_per_hour is None else work / 3600 * price_per_hour,
         first=tuple(_shown_job(layout, index) for index in range(shown)),
@@ -222,12 +223,13 @@ def _serving(measured: Measured, groups: Sequence[_Group]) -> list[int]:
     return [(measured.workers or {}).get(group.model, 0) for group in groups]
 
 
-def _image_bytes(layout: Layout) -> int:
+def _image_bytes(layout: Layout, measured: Measured) -> int:
     total = 0.0
     for block in layout.blocks:
         job = layout.job_at(block.offset)
         height, width = job.height or job.width, job.width or job.height
-        pixels = height * width if height and width else NATIVE_PIXELS
+        own = measured.native_pixels.get(block.model, NATIVE_PIXELS)
+        pixels = height * width if height and width else own
         total += block.size * pixels * BYTES_PER_PIXEL
     return round(total)
 

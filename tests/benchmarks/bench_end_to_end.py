@@ -84,7 +84,7 @@ def _helper(way: str, pool: Pool, jobs: int) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.rivals", way, pool.model, str(jobs)],
         env={**os.environ, **pool.settings.to_environ()},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )

@@ -13,6 +13,7 @@ import torch
 from celery import Celery
 from diffusers import DDIMScheduler, DiffusionPipeline
 
+from shared.doorbell import kombu_url
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.benchmarks.bench_end_to_end import BATCH, STEPS
@@ -20,7 +21,7 @@ from tests.benchmarks.bench_end_to_end import BATCH, STEPS
 QUEUE = "one-task-per-image"
 PROMPTS = ("a red circle", "a blue star")
 
-app = Celery("rival", broker=os.environ.get("SEEDBED_REDIS_URL"))
+app = Celery("rival", broker=kombu_url(os.environ["SEEDBED_REDIS_URL"]))
 app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=1)
 
 
@@ -79,7 +80,6 @@ def tasks(model: str, jobs: int) -> float:
             *("-P", "solo", "-Q", QUEUE, "--without-gossip", "--without-mingle", "-l", "ERROR"),
         ],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     try:
         storage = _storage()
