@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import json_option, one_line, print_json
 from producer.cli.settings_options import pool_client
 from producer.client import Client
@@ -12,7 +12,10 @@ from producer.client import Client
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@click.command(epilog=examples("seedbed doctor", "seedbed doctor --model ./my-checkpoint --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed doctor", "seedbed doctor --model ./my-checkpoint --json"),
+)
 @click.option("--model", help="also look whether this one is, or could be, served")
 @pool_client
 @json_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import json_option, one_line, plain, print_json, say, size_text
 from producer.cli.progress import counting
 from producer.cli.settings_options import pool_client
@@ -27,10 +27,11 @@ out_type = click.Path(path_type=Path)
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed grid shapes-study",
         "seedbed grid shapes-study --x seed --y prompt --out sheet.png",
-    )
+    ),
 )
 @sweep_argument
 @click.option("--x", metavar="FIELD", multiple=True, help="along the top; repeat it to nest")
@@ -76,10 +77,11 @@ def grid(
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed fetch shapes-study --out images",
         "seedbed fetch shapes-study --name '{index:06}_seed={seed}'",
-    )
+    ),
 )
 @sweep_argument
 @click.option("--out", type=out_type, metavar="FOLDER", help="folder (default: the sweep's name)")
@@ -102,7 +104,8 @@ def fetch(sweep: str, out: Path | None, name: str | None, client: Client, as_jso
 
 
 @click.command(
-    epilog=examples("seedbed show images/000003_seed=3.png", "seedbed show - --json < image.png")
+    cls=SectionCommand,
+    epilog=examples("seedbed show images/000003_seed=3.png", "seedbed show - --json < image.png"),
 )
 @click.argument("image")
 @json_option

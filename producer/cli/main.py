@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from producer.cli.doctor_command import doctor
-from producer.cli.examples import examples
+from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
@@ -33,6 +33,7 @@ def _version() -> str:
 
 
 @click.group(
+    cls=OrderedGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
         'seedbed run -p "a red circle" --seed 0..7 --guidance-scale 1,4,7.5',
@@ -53,8 +54,8 @@ for _command in (
     run,
     up,
     down,
-    submit,
     plan,
+    submit,
     status,
     watch,
     ls,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import say
 from producer.cli.progress import counting, open_view
-from producer.cli.settings_options import Flags, given_settings, pool_options
+from producer.cli.settings_options import Flags, given_settings, pool_options, setting_options
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
@@ -36,10 +36,11 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         'seedbed run -p "a red circle" -p "a blue star" --seed 0..7 --guidance-scale 1,4',
         "seedbed run sweep.yaml --out images",
-    )
+    ),
 )
 @sweep_options
 @click.option("--out", type=click.Path(path_type=Path), help="folder (default: the sweep's name)")
@@ -58,6 +59,7 @@ def run(
 ) -> int:
     """Render a sweep, here and now, into a folder.
 
+    FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Uses the configured pool, or starts an embedded one (Redis, S3 and a worker on this machine)
     and stops it in the end. Images that storage holds are not rendered again: a run that was
     interrupted goes on, and one that was complete is over within seconds.
@@ -86,12 +88,13 @@ def run(
 
 
 @click.command(
-    epilog=examples("seedbed up", "seedbed up --model runwayml/stable-diffusion-v1-5 --detach")
+    cls=SectionCommand,
+    epilog=examples("seedbed up", "seedbed up --model runwayml/stable-diffusion-v1-5 --detach"),
 )
 @click.option("--model", "models", multiple=True, help="what the worker serves (default: demo)")
 @click.option("--detach", is_flag=True, help="return when it runs; 'seedbed down' ends it")
 @worker_options
-@pool_options
+@setting_options("pool", "prefix", "owner", "data_dir")
 def up(
     models: tuple[str, ...],
     detach: bool,
@@ -124,8 +127,11 @@ def up(
             stack.serve_forever()
 
 
-@click.command(epilog=examples("seedbed down", "seedbed down --data /var/lib/seedbed"))
-@pool_options
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed down", "seedbed down --data /var/lib/seedbed"),
+)
+@setting_options("data_dir")
 def down(flags: Flags) -> None:
     """End the pool that 'seedbed up' keeps running here; what is stored stays."""
     from producer.stack import Stack

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import json_option, one_line, print_json, say, size_text, time_text
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed submit sweep.yaml --priority 10",
         'seedbed submit --model demo -p "a red circle" --seed 0..99 --json',
-    )
+    ),
 )
 @sweep_options
 @pool_options
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def submit(values: Values, flags: Flags, as_json: bool) -> None:
     """Queue a sweep on a pool, and return at once.
 
+    FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Submitting a sweep again is harmless: one that is under way goes on, a cancelled one starts
     again from what storage holds, and a finished one is checked against storage.
     """
@@ -47,10 +49,11 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed plan sweep.yaml",
         'seedbed plan --model demo -p "a red circle" --seed 0..999 --price-per-hour 2.5 --json',
-    )
+    ),
 )
 @sweep_options
 @pool_options
@@ -59,6 +62,7 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
 def plan(values: Values, flags: Flags, price_per_hour: float | None, as_json: bool) -> None:
     """Reckon what a sweep would come to: jobs, batches, bytes, time and money.
 
+    FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Writes nothing. Time and money need a pool whose workers have rendered the like before.
     """
     from producer.plan import make_plan

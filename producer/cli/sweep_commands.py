@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import (
     json_option,
     one_line,
@@ -30,7 +30,8 @@ SHOWN_FAILURES = 20
 
 
 @click.command(
-    epilog=examples("seedbed status shapes-study", "seedbed status shapes-study --json | jq .done")
+    cls=SectionCommand,
+    epilog=examples("seedbed status shapes-study", "seedbed status shapes-study --json | jq .done"),
 )
 @sweep_argument
 @pool_client
@@ -50,7 +51,10 @@ def status(sweep: str, client: Client, as_json: bool) -> None:
     print_failures(failures, found.id)
 
 
-@click.command(epilog=examples("seedbed watch shapes-study", "seedbed watch shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed watch shapes-study", "seedbed watch shapes-study --json"),
+)
 @sweep_argument
 @click.option(
     "--timeout",
@@ -78,7 +82,10 @@ def watch(sweep: str, timeout: float, client: Client, as_json: bool) -> int:
     return verdict(found)
 
 
-@click.command(epilog=examples("seedbed ls", "seedbed ls --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed ls", "seedbed ls --json"),
+)
 @pool_client
 @json_option
 def ls(client: Client, as_json: bool) -> None:
@@ -106,7 +113,10 @@ def ls(client: Client, as_json: bool) -> None:
     )
 
 
-@click.command(epilog=examples("seedbed pause shapes-study", "seedbed pause shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed pause shapes-study", "seedbed pause shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option
@@ -115,7 +125,10 @@ def pause(sweep: str, client: Client, as_json: bool) -> None:
     _change(Client.pause, sweep, client, as_json)
 
 
-@click.command(epilog=examples("seedbed resume shapes-study", "seedbed resume shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed resume shapes-study", "seedbed resume shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option
@@ -124,7 +137,10 @@ def resume(sweep: str, client: Client, as_json: bool) -> None:
     _change(Client.resume, sweep, client, as_json)
 
 
-@click.command(epilog=examples("seedbed cancel shapes-study", "seedbed cancel shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed cancel shapes-study", "seedbed cancel shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option
@@ -134,9 +150,10 @@ def cancel(sweep: str, client: Client, as_json: bool) -> None:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed retry shapes-study", "seedbed retry shapes-study --index 3 --index 17 --json"
-    )
+    ),
 )
 @sweep_argument
 @click.option("--index", "indices", type=int, multiple=True, help="only this job; repeatable")
@@ -152,7 +169,10 @@ def retry(sweep: str, indices: tuple[int, ...], client: Client, as_json: bool) -
         say(f"{sweep_id}: {revived:,} {'job' if revived == 1 else 'jobs'} revived")
 
 
-@click.command(epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option

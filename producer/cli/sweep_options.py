@@ -12,11 +12,13 @@ from typing import Any
 
 import click
 
+from producer.cli.help import SectionOption
 from producer.sweep_file import read_values
 from shared.fields import FIELDS, Field
 from shared.sweep import DIRECTIVES, Sweep
 
 SHORT = {"prompt": "-p"}
+FIELDS_SECTION = "Fields of a job (1,4 or 0..7 are several values; texts are repeated instead)"
 NULL = "null"
 """How an option says null for a field that is not text."""
 
@@ -77,32 +79,35 @@ def _spread(name: str, text: str | None) -> list[str | None]:
 
 
 def _field_option(field: Field) -> Callable[..., Any]:
-    names = [field.option, *([SHORT[field.name]] if field.name in SHORT else [])]
-    listed = "; repeat it for more" if field.kind == "text" else "; commas and a..b make an axis"
     default = "" if field.default is None else f"  [default: {field.default}]"
-    return click.option(
-        *names,
+    return _option(
+        field.option,
+        *([SHORT[field.name]] if field.name in SHORT else []),
         field.name,
+        section=FIELDS_SECTION,
         multiple=True,
         metavar="TEXT" if field.kind == "text" else "VALUES",
-        help=f"{field.help}{listed}{default}",
+        help=field.help + default,
     )
+
+
+def _option(*names: str, section: str = "The sweep", **given: Any) -> Callable[..., Any]:
+    return click.option(*names, cls=SectionOption, section=section, **given)
 
 
 _FILE = click.argument("file", required=False, metavar="[FILE]")
 _OTHERS = (
-    click.option(
+    _option(
         "--no-negative-prompt",
+        section=FIELDS_SECTION,
         is_flag=True,
         help="none at all, also as one value beside --negative-prompt",
     ),
-    click.option("--name", metavar="TEXT", help="the sweep's name, part of its id"),
-    click.option(
-        "--num-images-per-prompt", metavar="N", help="as many consecutive seeds for each seed"
-    ),
-    click.option("--key", metavar="TEMPLATE", help="object key; it must hold {digest}"),
-    click.option("--reuse/--no-reuse", default=None, help="take images storage has already"),
-    click.option("--priority", metavar="N", help="-100 to 100, higher first"),
-    click.option("--weight", metavar="W", help="share among sweeps of one priority and owner"),
+    _option("--name", metavar="TEXT", help="part of its id, and of the folder's name"),
+    _option("--num-images-per-prompt", metavar="N", help="consecutive seeds for each seed"),
+    _option("--key", metavar="TEMPLATE", help="of the objects' keys; must hold {digest}"),
+    _option("--reuse/--no-reuse", default=None, help="take images that storage has already"),
+    _option("--priority", metavar="N", help="-100 to 100, higher first"),
+    _option("--weight", metavar="W", help="share among sweeps of one priority and owner"),
 )
 _NAMES = {*FIELDS, *DIRECTIVES}

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from shared.errors import InvalidSettings
 from shared.settings import Settings
@@ -28,10 +28,11 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed worker --model stabilityai/stable-diffusion-2-1",
         "seedbed worker --model ./my-checkpoint --batch-size 8 --device cuda",
-    )
+    ),
 )
 @click.option(
     "--model",

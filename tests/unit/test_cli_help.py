@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.cli.examples import example_lines
+from producer.cli.help import example_lines
 from producer.cli.main import cli
 from producer.cli.reference import help_of, reference
 from shared.fields import FIELDS
@@ -46,7 +46,7 @@ def test_every_field_of_a_job_is_an_option(name: str) -> None:
     assert {field.option for field in FIELDS.values()} <= options
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"schema", "show"}))
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"schema", "show", "up", "down"}))
 def test_help_names_the_variable_of_each_setting(name: str) -> None:
     text = help_of(cli.commands[name], name)
     for variable in VARIABLES.values():
