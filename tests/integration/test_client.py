@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from producer import Client, Sweep
@@ -19,17 +17,6 @@ from shared.records import manifest_key
 from shared.settings import Settings
 from tests.factories import make_pin, make_sweep
 from tests.producer_pool import MODEL_KEY, HandWorker
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def worker(client: Client) -> HandWorker:
-    return HandWorker(client)
 
 
 def sweep_of(jobs: int, **fields: object) -> Sweep:
