@@ -122,8 +122,9 @@ def draw_grid(
             f"{CELL_RANGE[1]:,}"
         )
     plan = GridPlan(results.manifest, x=options.x, y=options.y)
-    scale, style = _scale(results, columns=len(plan.page(1).cells[0]), cell_pixels=cell_pixels)
-    limits = _limits(style)
+    columns = len(plan.page(1).cells[0])
+    scale, style = _scale(results, columns=columns, cell_pixels=cell_pixels)
+    limits = _limits(style, columns)
     count = plan.page_count(limits)
     pages = [plan.page(number, limits) for number in range(1, min(count, max_pages) + 1)]
     title = results.manifest.name
@@ -232,10 +233,10 @@ def _largest(results: SweepResults, name: str) -> int:
     return max(value if isinstance(value, int) else own for value in given)
 
 
-def _limits(style: Style) -> Limits:
+def _limits(style: Style, columns: int) -> Limits:
     """The most rows and columns of a page."""
     width, height = style.cell[0] + style.gap, style.cell[1] + style.gap
-    columns = min(MAX_SIDE, max(1, MAX_PAGE_WIDTH // width))
+    columns = min(columns, max(1, MAX_PAGE_WIDTH // width))
     return min(MAX_SIDE, max(1, MAX_PAGE_PIXELS // (columns * width) // height)), columns
 
 

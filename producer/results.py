@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.addressing import Address, address
 from shared.errors import InvalidManifest, ObjectMissing, UnknownSweep
-from shared.fields import Value
+from shared.fields import Value, shown
 from shared.job import Job
 from shared.lanes import model_key
 from shared.layout import Layout
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from shared.storage import Storage
 
 SWEEP_ID = re.compile(r"[a-z0-9-]{1,96}")
+"""An id, or the beginning of one; nothing that could leave its folder in storage."""
 
 
 class SweepResults:
@@ -105,7 +105,7 @@ class SweepResults:
 
     def title_of(self, index: int) -> str:
         """A line that tells the job from its siblings: ``#3 seed=3, guidance_scale=7.5``."""
-        values = (f"{name}={_shown(value)}" for name, value in self.varying(index).items())
+        values = (f"{name}={_text(value)}" for name, value in self.varying(index).items())
         return f"#{index} {', '.join(values)}".rstrip()
 
     def _pin_of(self, job: Job) -> Pin | None:
@@ -145,8 +145,8 @@ def _stored_pin(storage: Storage, sweep_id: str, model: str) -> Pin | None:
         return None
 
 
-def _shown(value: Value) -> str:
-    """A value on one line; texts are quoted and their control characters escaped."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=not value.isprintable())
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _text(value: Value) -> str:
+    """A value on one line; texts are quoted, cut, and their control characters escaped."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else shown(value)

@@ -135,7 +135,7 @@ def _tell(fetched: Fetched) -> None:
     """How many came, which did not, and what to do about those."""
     for problem in fetched.problems[:SHOWN_PROBLEMS]:
         where = f" ({problem.key})" if problem.key else ""
-        say(f"image {problem.index} {one_line(problem.reason)}{one_line(where)}")
+        say(one_line(f"image {problem.title} {problem.reason}{where}"))
     lost = fetched.missing + fetched.damaged
     if lost > SHOWN_PROBLEMS:
         say(f"... and {lost - SHOWN_PROBLEMS:,} more; --json lists them")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producer.cli.help import SectionCommand, examples
-from producer.cli.output import say
-from producer.cli.progress import counting, open_view
+from producer.cli.output import one_line, say
+from producer.cli.progress import counting, following
 from producer.cli.settings_options import Flags, given_settings, pool_options, setting_options
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
@@ -165,9 +165,9 @@ def _render(pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bo
     else:
         _tell_unserved(pool, weights)
     waiting = "loading the model" if pool.embedded else "waiting for a worker"
-    with open_view(waiting=waiting) as view:
+    with following(waiting=waiting) as show:
         for status in pool.follow(sweep.id):
-            view.update(status)
+            show(status)
     return status
 
 
@@ -196,7 +196,7 @@ def _collect(pool: RunPool, sweep: Sweep, folder: Path, file_name: str | None) -
     with counting("fetching") as move:
         fetched = pool.client.fetch(sweep.id, folder, name=file_name, progress=move)
     for problem in fetched.problems:
-        say(f"image {problem.index} {problem.reason}")
+        say(one_line(f"image {problem.title} {problem.reason}"))
     count = fetched.written + fetched.skipped
     say(f"{count:,} {'image' if count == 1 else 'images'} in {folder}{'/' if folder.name else ''}")
     options = GridOptions(max_pages=SHEET_PAGES)

@@ -18,7 +18,7 @@ from producer.cli.output import (
     say,
     size_text,
 )
-from producer.cli.progress import open_view
+from producer.cli.progress import following
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
 from producer.client import Client, JobFailure
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from shared.queue import SweepStatus
 
 SHOWN_FAILURES = 20
+"""Failed jobs that people are shown."""
+LISTED_FAILURES = 10_000
+"""Failed jobs in JSON."""
 
 
 @click.command(
@@ -42,7 +45,7 @@ def status(sweep: str, client: Client, as_json: bool) -> None:
     SWEEP is an id, a unique beginning of one, or a name.
     """
     found = client.status(sweep)
-    failures = client.failures(found.id)
+    failures = client.failures(found.id, limit=LISTED_FAILURES)
     if as_json:
         print_json({**plain(found), "failures": plain(failures)})
         return
@@ -72,9 +75,9 @@ def watch(sweep: str, timeout: float, client: Client, as_json: bool) -> int:
     """
     sweep_id = client.find(sweep)
     last = None
-    with open_view(quiet=as_json) as view:
+    with following(quiet=as_json) as show:
         for found in client.watch(sweep_id, timeout_seconds=timeout):
-            view.update(found)
+            show(found)
             if as_json and found != last:
                 print_json(found)
             last = found
