@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from producer import Client
-from producer.cli.main import main
 from shared.settings import Settings
 from tests.command_line import Call
 from tests.factories import make_sweep
