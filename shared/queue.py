@@ -115,9 +115,8 @@ class JobQueue:
         """
         record.check()
         blocks = [
-            value
+            f"{block.model} {block.lane} {block.recipe} {block.size} {block.cost!r}"
             for block in record.blocks
-            for value in (block.model, block.lane, block.recipe, block.size, repr(block.cost))
         ]
         outcome, state, epoch = self._run(
             "submit",
@@ -160,11 +159,11 @@ class JobQueue:
         """Revive dead jobs, all of them by default. Returns how many."""
         if positions is not None:
             return sum(
-                self._known(sweep_id, self._run("retry", sweep_id, len(chunk), *chunk))
+                self._known(sweep_id, self._run("retry", sweep_id, len(chunk), _text(chunk)))
                 for chunk in _chunks(sorted(positions))
             )
         revived = 0
-        while count := self._known(sweep_id, self._run("retry", sweep_id, CHUNK_POSITIONS)):
+        while count := self._known(sweep_id, self._run("retry", sweep_id, CHUNK_POSITIONS, "")):
             revived += count
         return revived
 
@@ -177,7 +176,9 @@ class JobQueue:
         epoch = self.status(sweep_id).epoch
         repaired = 0
         for number, chunk in enumerate(_chunks(sorted(missing)), start=1):
-            count = self._known(sweep_id, self._run("repair", sweep_id, epoch, number, *chunk))
+            count = self._known(
+                sweep_id, self._run("repair", sweep_id, epoch, number, _text(chunk))
+            )
             repaired += max(count, 0)
         return repaired
 
@@ -225,7 +226,7 @@ class JobQueue:
                     sweep_id=sweep_id.decode(),
                     epoch=int(epoch),
                     block=block,
-                    positions=tuple(positions),
+                    positions=tuple(map(int, positions.split(b","))),
                 )
                 for sweep_id, epoch, block, positions in shares
             ),
@@ -237,8 +238,8 @@ class JobQueue:
         Raises:
             LeaseLost: The lease is over: don't render.
         """
-        flat = [value for ref in refs for value in (ref.sweep_id, ref.position)]
-        if self._run("begin", token, _microseconds(gpu_seconds), *flat)[0] == b"gone":
+        named = _by_sweep(refs)
+        if self._run("begin", token, _microseconds(gpu_seconds), *named)[0] == b"gone":
             raise LeaseLost(token)
 
     def renew(self, token: str, *, lease_seconds: float, phase: Phase) -> float:
@@ -265,10 +266,8 @@ class JobQueue:
         for group in groups:
             pairs = sorted(zip(group.positions, group.bytes, strict=True))
             for chunk in _chunks(pairs):
-                positions, sizes = zip(*chunk, strict=True)
-                calls.append(
-                    [group.sweep_id, group.epoch, int(group.reused), len(chunk), *positions, *sizes]
-                )
+                positions, sizes = map(_text, zip(*chunk, strict=True))
+                calls.append([group.sweep_id, group.epoch, int(group.reused), positions, sizes])
         newly_done = 0
         finalising: list[str] = []
         stale: list[str] = []
@@ -278,7 +277,7 @@ class JobQueue:
                 sweep_id = call[0]
                 if reply[0] == b"range":
                     raise InvalidManifest(
-                        f"sweep {sweep_id!r} has no position {call[4]}..{call[3 + call[3]]}"
+                        f"sweep {sweep_id!r} does not have all the positions {call[3]:.80}"
                     )
                 if reply[0] == b"stale":
                     stale.append(sweep_id)
@@ -298,8 +297,7 @@ class JobQueue:
         """Give back jobs of a lease, all by default, at no charge. Returns how many it held."""
         if refs is not None and not refs:
             return 0
-        flat = [value for ref in refs or () for value in (ref.sweep_id, ref.position)]
-        return int(self._run("release", token, *flat))
+        return int(self._run("release", token, *_by_sweep(refs or ())))
 
     def fail(
         self, token: str, ref: JobRef, *, reason: str, worker: str, permanent: bool = False
@@ -538,6 +536,19 @@ def _lease_us(seconds: float) -> int:
     if not 0 < seconds <= MAX_LEASE_SECONDS:
         raise ValueError(f"lease_seconds {seconds} is not within 0..{MAX_LEASE_SECONDS}")
     return _microseconds(seconds)
+
+
+def _text(numbers: Iterable[int]) -> str:
+    """How positions travel: one argument is cheaper than many."""
+    return ",".join(map(str, numbers))
+
+
+def _by_sweep(refs: Sequence[JobRef]) -> list[str]:
+    """Sweep id, positions, sweep id, positions ..."""
+    positions: dict[str, list[int]] = {}
+    for ref in refs:
+        positions.setdefault(ref.sweep_id, []).append(ref.position)
+    return [text for name, found in positions.items() for text in (name, _text(found))]
 
 
 def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -10,7 +10,7 @@
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 token, 2 model, 3 pin, 4 max_jobs, 5 lease in microseconds,
 --       6 lane and 7 recipe the worker is on ('' for none)
--- Reply {'claimed', lane, recipe, solo (0 or 1), {{sweep id, epoch, block, {position...}}...}},
+-- Reply {'claimed', lane, recipe, solo (0 or 1), {{sweep id, epoch, block, 'position,...'}...}},
 --       {'none'}, or {'gone'} when a lease of this token is over
 --
 -- Touches
@@ -56,7 +56,7 @@ local function take_beyond(id, block, at, left, want)
   local taken = {}
   if left == block.size - at then
     for i = 1, want do
-      taken[i] = block.offset + at + i - 1
+      taken[i] = string.format('%d', block.offset + at + i - 1)
     end
     return taken, at + want
   end
@@ -69,7 +69,7 @@ local function take_beyond(id, block, at, left, want)
     end
     at = at + clear - bit
     if clear < SEGMENT_BITS and at < block.size then
-      taken[#taken + 1] = block.offset + at
+      taken[#taken + 1] = string.format('%d', block.offset + at)
       at = at + 1
     end
   end
@@ -88,11 +88,7 @@ local function take(sweep, block, want, first)
     local again = math.min(want, retries)
     local fresh = math.min(want - again, left)
     if again > 0 then
-      positions = redis.call('SPOP', retry, again)
-      for i, position in ipairs(positions) do
-        positions[i] = tonumber(position)
-      end
-      table.sort(positions)
+      positions = ascending(redis.call('SPOP', retry, again))
     end
     if fresh > 0 then
       local taken, moved = take_beyond(id, block, at, left, fresh)
@@ -102,7 +98,7 @@ local function take(sweep, block, want, first)
       save_cursor(id, block, moved, left - #taken)
     end
   elseif suspects > 0 and first then
-    positions = {tonumber(redis.call('SPOP', solo))}
+    positions = {redis.call('SPOP', solo)}
     alone = true
   end
   if #positions == 0 then
@@ -145,12 +141,13 @@ end
 
 -- The first claim of a model pins its sweep to the worker's weights.
 local function pin_sweep(sweep, pinned)
-  if redis.call('HEXISTS', key('sweep', sweep.id), 'pin:' .. model) == 1 then
-    return
+  if redis.call('HEXISTS', key('sweep', sweep.id), 'pin:' .. model) == 0 then
+    unlist_model(sweep, model)
+    redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
+    sweep.pins = {[model] = pinned}
+    enlist_model(sweep, model)
   end
-  unlist_model(sweep, model)
-  redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
-  enlist_model(sweep, model)
+  sweep.pins = {[model] = pinned}
 end
 
 local function reply(lane, recipe, solo, shares)
@@ -175,7 +172,7 @@ local shares, count = {}, 0
 local lane, recipe, solo
 
 local function join(sweep, block, taken)
-  shares[#shares + 1] = {sweep.id, sweep.epoch, block.number, taken.positions}
+  shares[#shares + 1] = {sweep.id, sweep.epoch, block.number, table.concat(taken.positions, ',')}
   count = count + #taken.positions
 end
 

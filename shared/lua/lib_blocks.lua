@@ -26,6 +26,14 @@ local function save_cursor(id, block, at, left)
   redis.call('HSET', key('cursors', id), block.number .. ':at', at, block.number .. ':left', left)
 end
 
+-- Sort positions, which are text, by number.
+local function ascending(positions)
+  table.sort(positions, function(a, b)
+    return tonumber(a) < tonumber(b)
+  end)
+  return positions
+end
+
 -- The first block of a sweep with this lane and recipe that has jobs to share, by number, or nil.
 local function block_in_lane(id, model, lane, recipe)
   local prefix = model .. ' ' .. lane .. ' ' .. recipe
@@ -46,10 +54,6 @@ local function each_lane(id, model, visit)
       last = lane .. ' ' .. recipe
     end
   end
-end
-
-local function sweep_pin(sweep, model)
-  return pin_name(redis.call('HGET', key('sweep', sweep.id), 'pin:' .. model))
 end
 
 local function enlist_model(sweep, model)

@@ -48,8 +48,13 @@ local function drop(id, token, positions)
   end
 end
 
-local function begun_field(id, position)
-  return 'begun ' .. id .. ' ' .. position
+-- The jobs of a lease that have begun, as {position = true}.
+local function begun_jobs(token, id)
+  local begun = {}
+  for _, position in ipairs(split(redis.call('HGET', key('lease', token), 'begun ' .. id) or '')) do
+    begun[position] = true
+  end
+  return begun
 end
 
 -- Give the held positions of one share back to the queue. With a blame ({reason, worker, token}),
@@ -63,16 +68,12 @@ local function settle(token, share, positions, blamed, now)
   end
   local begun = {}
   if blamed and sweep.state ~= 'cancelled' then
-    local fields = {}
-    for i, position in ipairs(positions) do
-      fields[i] = begun_field(id, position)
-    end
-    begun = redis.call('HMGET', key('lease', token), unpack(fields))
+    begun = begun_jobs(token, id)
   end
   drop(id, token, positions)
   local back, uncharged, died = {}, 0, false
-  for i, position in ipairs(positions) do
-    if not begun[i] then
+  for _, position in ipairs(positions) do
+    if not begun[position] then
       uncharged = uncharged + 1
       back[#back + 1] = position
     elseif blame(sweep, position, blamed, now) then
@@ -111,7 +112,7 @@ local function expire_lease(token, now)
     }
     for _, share in ipairs(cmsgpack.unpack(row[2])) do
       unless_malformed(function()
-        settle(token, share, still_held(share[1], token, share[4]), blamed, now)
+        settle(token, share, still_held(share[1], token, split(share[4])), blamed, now)
       end)
     end
   end

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 sweep id, 2 digest, 3 owner, 4 priority, 5 weight, 6 token of this call, 7 manifest,
---       8... for each block: model, lane, recipe, size, cost
+--       8... for each block: 'model lane recipe size cost'
 -- Reply {outcome, state, epoch}: outcome is created, restarted (was cancelled), unchanged, done,
 --       conflict (same id, other digest) or malformed (what is under this id is not a sweep)
 --
@@ -42,26 +42,21 @@ local sweep = {
   models = '',
 }
 local blocks, models, seen, total = {}, {}, {}, 0
-for first = 8, #ARGV, 5 do
-  local model, lane, recipe, size, cost = unpack(ARGV, first, first + 4)
-  local number = #blocks
-  blocks[number + 1] = {
-    number = number, model = model, lane = lane, recipe = recipe,
-    size = tonumber(size), cost = cost, offset = total,
-  }
-  total = total + tonumber(size)
-  if not seen[model] then
-    seen[model] = true
-    models[#models + 1] = model
+for i = 8, #ARGV do
+  local block = parse_block({(i - 8) .. ' ' .. ARGV[i], total})
+  blocks[#blocks + 1] = block
+  total = total + block.size
+  if not seen[block.model] then
+    seen[block.model] = true
+    models[#models + 1] = block.model
   end
 end
 sweep.models = table.concat(models, ' ')
 
 -- Whatever is left of a sweep whose hash was lost must not count as done, or be claimed twice.
 unlink_keys(id, total, #blocks, sweep.models)
-for _, block in ipairs(blocks) do
-  redis.call('ZADD', key('blocks', id), block.offset, table.concat({block.number, block.model,
-    block.lane, block.recipe, block.size, block.cost}, ' '))
+for i, block in ipairs(blocks) do
+  redis.call('ZADD', key('blocks', id), block.offset, block.number .. ' ' .. ARGV[7 + i])
 end
 redis.call('SET', key('manifest', id), manifest)
 redis.call('HSET', key('sweep', id),

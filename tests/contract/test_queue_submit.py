@@ -95,7 +95,7 @@ def test_the_same_id_with_another_digest_is_refused_and_nothing_is_written(queue
 
 
 def test_a_submit_that_redis_runs_twice_says_created_twice(queue):
-    arguments = ["sweep", "d", "ann", 0, "1.0", "token-of-this-call", "{}", "m", "l", "r", 3, "1.0"]
+    arguments = ["sweep", "d", "ann", 0, "1.0", "token-of-this-call", "{}", "m l r 3 1.0"]
     replies = [run_script(queue.client, "submit", queue.keys.base, arguments) for _ in range(2)]
     assert replies[0][0] == b"created"
     assert replies[0] == replies[1]
