@@ -102,6 +102,8 @@ def describe(submission: Submission) -> str:
         "done": f"all of {jobs} done already",
         "repaired": f"{submission.missing:,} of {jobs} were gone from storage, queued again",
     }[submission.outcome]
+    if submission.outcome == "done" and not submission.checked:
+        said += " (not checked against storage)"
     if submission.reused:
         said += f", {submission.reused:,} of them in storage already"
     return said

@@ -54,9 +54,9 @@ def make_sweep(values: Values) -> Sweep:
     return sweep
 
 
-def split_option(field: Field, text: str) -> list[str | None]:
+def option_values(field: Field, text: str | None) -> list[str | None]:
     """The values in one option's text: text fields are never split, others at commas."""
-    if field.kind == "text":
+    if text is None or field.kind == "text":
         return [text]
     parts = [part.strip() for part in text.split(",")]
     return [None if field.nullable and part == NULL else part for part in parts]
@@ -65,17 +65,16 @@ def split_option(field: Field, text: str) -> list[str | None]:
 def _merge(file: str | None, options: Mapping[str, Any], key: str | None) -> Values:
     values: Values = read_values(file) if file is not None else {}
     for name, given in options.items():
+        field = FIELDS.get(name)
         values[name] = (
-            [value for text in given for value in _spread(name, text)] if name in FIELDS else given
+            given
+            if field is None
+            else [value for text in given for value in option_values(field, text)]
         )
     if key is not None:
         output = values.get("output")
         values["output"] = {**(output if isinstance(output, Mapping) else {}), "key": key}
     return values
-
-
-def _spread(name: str, text: str | None) -> list[str | None]:
-    return [None] if text is None else split_option(FIELDS[name], text)
 
 
 def _field_option(field: Field) -> Callable[..., Any]:
