@@ -18,7 +18,7 @@ local MAX_ITEMS = 8
 local REAP_PER_CLAIM = 4
 
 local now = now_us()
-if ended(token) then
+if remembered(token) then
   return {'gone'}
 end
 local known = redis.call('HMGET', key('lease', token), 'kind', 'sweep', 'epoch')

@@ -34,6 +34,11 @@ local function ascending(positions)
   return positions
 end
 
+-- A block's entry in its sweep's index of lanes.
+local function lane_member(block)
+  return table.concat({block.model, block.lane, block.recipe, block.number}, ' ')
+end
+
 -- The first block of a sweep with this lane and recipe that has jobs to share, by number, or nil.
 local function block_in_lane(id, model, lane, recipe)
   local prefix = model .. ' ' .. lane .. ' ' .. recipe
@@ -61,8 +66,9 @@ local function enlist_model(sweep, model)
   if redis.call('EXISTS', key('open', sweep.id, model)) == 1 then
     enter_turns(sweep, model, pinned)
   end
+  local vt, owner_vt = virtual_times(sweep, model)
   each_lane(sweep.id, model, function(lane, recipe)
-    enter_fill(sweep, model, pinned, lane, recipe)
+    enter_fill(sweep, model, pinned, lane, recipe, vt, owner_vt)
   end)
 end
 
@@ -97,7 +103,7 @@ local function index_block(sweep, block)
   local solo = redis.call('SCARD', block_key('solo', sweep.id, block))
   local open = key('open', sweep.id, block.model)
   local lanes = key('lanes', sweep.id)
-  local member = table.concat({block.model, block.lane, block.recipe, block.number}, ' ')
+  local member = lane_member(block)
   if shared + solo > 0 then
     redis.call('ZADD', open, shared, block.number)
   else
@@ -118,7 +124,8 @@ local function index_block(sweep, block)
     leave_turns(sweep, block.model, pinned)
   end
   if block_in_lane(sweep.id, block.model, block.lane, block.recipe) then
-    enter_fill(sweep, block.model, pinned, block.lane, block.recipe)
+    enter_fill(sweep, block.model, pinned, block.lane, block.recipe,
+      virtual_times(sweep, block.model))
   else
     leave_fill(sweep, block.model, pinned, block.lane, block.recipe)
   end

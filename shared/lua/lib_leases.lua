@@ -3,18 +3,11 @@
 -- What a token holds is what the sweep's "leased" hash says it holds: positions that were
 -- committed by another, or whose sweep was deleted, are no longer the lease's.
 
--- How long a token that is over is remembered. It outlives every retry of a client's connection.
-local TOMBSTONE_MS = 600000
-
 -- No lease is longer; a deadline further away means that the clock was set back.
 local MAX_LEASE_US = 3600000000
 
 -- How long renewals may go on in a phase; on the GPU, `begin` says how long.
 local PHASE_US = {queued = 600000000, uploading = 3600000000}
-
-local function ended(token)
-  return redis.call('EXISTS', key('gone', token)) == 1
-end
 
 -- Whether a lease is there and its time is not over.
 local function live_lease(token, now)
@@ -25,7 +18,7 @@ end
 local function end_lease(token)
   redis.call('DEL', key('lease', token))
   redis.call('ZREM', key('leases'), token)
-  redis.call('SET', key('gone', token), '', 'PX', TOMBSTONE_MS)
+  remember(token)
 end
 
 -- Those of the positions that the token still holds.

@@ -72,13 +72,16 @@ local function enter_turns(sweep, model, pinned)
   redis.call('SADD', key('roots'), model .. ' ' .. pinned)
 end
 
+-- Virtual times of a sweep and its owner.
+local function virtual_times(sweep, model)
+  return redis.call('HGET', key('sweep', sweep.id), 'vt:' .. model) or 0,
+    redis.call('HGET', clock_key(model, sweep.priority), 'owner:' .. sweep.owner) or 0
+end
+
 -- Enter a sweep in the tree that fills batches of one lane and recipe.
-local function enter_fill(sweep, model, pinned, lane, recipe)
+local function enter_fill(sweep, model, pinned, lane, recipe, vt, owner_vt)
   local root = fill_root(model, pinned, lane, recipe)
   local owners = root .. ':' .. sweep.priority
-  local vt = redis.call('HGET', key('sweep', sweep.id), 'vt:' .. model) or 0
-  local owner_vt = redis.call('HGET', clock_key(model, sweep.priority),
-    'owner:' .. sweep.owner) or 0
   redis.call('ZADD', root, sweep.priority, sweep.priority)
   redis.call('ZADD', owners, owner_vt, sweep.owner)
   redis.call('ZADD', owners .. ':' .. sweep.owner, vt, sweep.id)

@@ -13,6 +13,18 @@
 --   (zset), lanes:ID (zset), sweeps (zset), epoch (string), and the trees: turn:*, fill:* (zset),
 --   roots (set), clock:* (hash); after a cancelled run every other key of the sweep (unlinked)
 
+local function append(list, score, member)
+  list[#list + 1] = score
+  list[#list + 1] = member
+end
+
+-- ZADD in calls of a size that Lua can unpack.
+local function add_all(sorted_set, members)
+  for first = 1, #members, 1000 do
+    redis.call('ZADD', sorted_set, unpack(members, first, math.min(first + 999, #members)))
+  end
+end
+
 local id, digest, owner, priority, weight, token, manifest =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local now = now_us()
@@ -37,26 +49,31 @@ if redis.call('EXISTS', key('sweep', id)) == 1 then
   outcome = 'restarted'
 end
 
-local sweep = {
-  id = id, state = 'paused', epoch = mint_epoch(now), owner = owner, priority = priority,
-  models = '',
-}
-local blocks, models, seen, total = {}, {}, {}, 0
+-- Members of the sorted sets to be, as ZADD takes them: score, member, score, member ...
+local blocks, lanes, open, models, total = {}, {}, {}, {}, 0
 for i = 8, #ARGV do
-  local block = parse_block({(i - 8) .. ' ' .. ARGV[i], total})
-  blocks[#blocks + 1] = block
-  total = total + block.size
-  if not seen[block.model] then
-    seen[block.model] = true
+  local text = (i - 8) .. ' ' .. ARGV[i]
+  local block = parse_block({text, total})
+  if not open[block.model] then
+    open[block.model] = {}
     models[#models + 1] = block.model
   end
+  append(blocks, total, text)
+  append(lanes, 0, lane_member(block))
+  append(open[block.model], block.size, block.number)
+  total = total + block.size
 end
-sweep.models = table.concat(models, ' ')
+local sweep = {
+  id = id, epoch = mint_epoch(now), owner = owner, priority = priority,
+  models = table.concat(models, ' '),
+}
 
 -- Whatever is left of a sweep whose hash was lost must not count as done, or be claimed twice.
-unlink_keys(id, total, #blocks, sweep.models)
-for i, block in ipairs(blocks) do
-  redis.call('ZADD', key('blocks', id), block.offset, block.number .. ' ' .. ARGV[7 + i])
+unlink_keys(id, total, #ARGV - 7, sweep.models)
+add_all(key('blocks', id), blocks)
+add_all(key('lanes', id), lanes)
+for model, members in pairs(open) do
+  add_all(key('open', id, model), members)
 end
 redis.call('SET', key('manifest', id), manifest)
 redis.call('HSET', key('sweep', id),
@@ -65,9 +82,5 @@ redis.call('HSET', key('sweep', id),
   'models', sweep.models, 'submitted_at', now, 'finished_at', '',
   'submit_token', token, 'submit_outcome', outcome)
 redis.call('ZADD', key('sweeps'), now, id)
-for _, block in ipairs(blocks) do
-  index_block(sweep, block)
-end
-sweep.state = 'running'
 enlist(sweep)
-return {outcome, sweep.state, sweep.epoch}
+return {outcome, 'running', sweep.epoch}
