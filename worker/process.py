@@ -26,7 +26,7 @@ from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app
 from worker.claiming import Claimer
 from worker.demo_model import build_demo_model
-from worker.device import pick_device
+from worker.device import leave_a_core, pick_device
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.heartbeat import Heartbeat
@@ -205,9 +205,11 @@ class WorkerProcess:
         options = self._options
         source = self._sources[model]
         slicing = options.attention_slicing
+        device = pick_device(options.device)
+        leave_a_core(device)
         loaded = load_pipeline(
             _resolve(source),
-            device=pick_device(options.device),
+            device=device,
             dtype=None if options.dtype is None else DTYPES[options.dtype],
             attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
         )
