@@ -93,6 +93,15 @@ def test_a_hung_gpu_cannot_renew_for_ever(queue):
         queue.renew(claim.token, lease_seconds=60, phase="gpu")
 
 
+def test_a_gpu_phase_that_is_over_cannot_be_renewed_though_the_lease_is_not(queue):
+    queue.submit(make_record())
+    claim = must_take(queue, lease_seconds=60)
+    queue.begin(claim.token, refs_of(claim), gpu_seconds=0.01)
+    time.sleep(0.02)
+    with pytest.raises(LeaseLost):
+        queue.renew(claim.token, lease_seconds=60, phase="gpu")
+
+
 def test_uploading_may_take_an_hour_and_queueing_ten_minutes(queue):
     queue.submit(make_record())
     claim = must_take(queue)
@@ -105,6 +114,9 @@ def test_uploading_may_take_an_hour_and_queueing_ten_minutes(queue):
 def test_renewing_in_the_same_phase_does_not_move_its_bound(queue):
     queue.submit(make_record())
     claim = must_take(queue)
+    bound = queue.renew(claim.token, lease_seconds=3600, phase="queued")
+    time.sleep(0.02)
+    assert queue.renew(claim.token, lease_seconds=3600, phase="queued") <= bound - 0.02
     queue.begin(claim.token, [], gpu_seconds=50)
     bound = queue.renew(claim.token, lease_seconds=60, phase="gpu")
     time.sleep(0.02)
