@@ -3,7 +3,8 @@
     python -m tests.benchmarks.bench_queue [--rounds 3] [--seconds 2]
 
 A cycle is what a worker does for a batch of 16 jobs: claim, begin, commit; three round trips. It is
-run by one client and by four client processes, in pools of 1, 100 and 1,000 sweeps, in turn.
+run by one client and by four client processes, in pools of 1, 100 and 1,000 sweeps, in turn, and
+beside them a script that does nothing: what the machine, Redis and redis-py would allow at best.
 
 A submit goes the whole way from the sweep's fields to the reply of the Lua script. Beside it, one
 Celery message per job is published for 10,000 jobs. Bytes are MEMORY USAGE over all keys, in full.
@@ -56,21 +57,30 @@ def main() -> None:
 def cycles(servers: dict[int, RedisServer], rounds: int, seconds: float) -> None:
     """Cycles a second by pool and number of clients."""
     rates: dict[tuple[int, int], list[float]] = {}
+    nothing: dict[int, list[float]] = {1: [], CLIENTS: []}
     for n, server in servers.items():
         fill_pool(server, n)
     for _ in range(rounds):
         for n, server in servers.items():
             for clients in (1, CLIENTS):
                 rates.setdefault((n, clients), []).append(run_clients(server, clients, seconds))
+        for clients, values in nothing.items():
+            values.append(run_clients(servers[POOLS[0]], clients, seconds, idle=True))
     print(f"claim + begin + commit of {BATCH} jobs, medians of {rounds} interleaved rounds")
     print(f"  {'sweeps':>6} {'clients':>7} {'cycles/s':>9} {'round trips/s':>14} {'jobs/s':>9}")
     medians = {case: statistics.median(values) for case, values in rates.items()}
     for (n, clients), rate in medians.items():
         print(f"  {n:6} {clients:7} {rate:9,.0f} {3 * rate:14,.0f} {BATCH * rate:9,.0f}")
+    for clients, values in nothing.items():
+        print(f"  {'-':>6} {clients:7} {'-':>9} {statistics.median(values):14,.0f}  doing nothing")
+        share = 3 * medians[POOLS[-1], clients] / statistics.median(values)
+        print(f"  {POOLS[-1]} sweeps / doing nothing, {clients} clients: {share:.2f}")
     for clients in (1, CLIENTS):
         ratio = medians[POOLS[-1], clients] / medians[POOLS[0], clients]
         print(f"  {POOLS[-1]} sweeps / 1 sweep, {clients} clients: {ratio:.2f}")
     for n, server in servers.items():
+        if n == POOLS[0]:
+            continue  # its average holds the empty scripts too
         print(f"  Redis' own time a script, {n} sweeps: {script_microseconds(server):.0f} us")
 
 
@@ -95,13 +105,13 @@ def fill_pool(server: RedisServer, sweeps: int) -> None:
     queue.client.close()
 
 
-def run_clients(server: RedisServer, clients: int, seconds: float) -> float:
-    """Cycles a second of so many processes together."""
+def run_clients(server: RedisServer, clients: int, seconds: float, *, idle: bool = False) -> float:
+    """Cycles a second (idle: empty scripts a second) of so many processes together."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(clients)
     counts = context.Queue()
     processes = [
-        context.Process(target=work, args=(server.url, seconds, barrier, counts))
+        context.Process(target=work, args=(server.url, seconds, barrier, counts, idle))
         for _ in range(clients)
     ]
     for process in processes:
@@ -112,15 +122,21 @@ def run_clients(server: RedisServer, clients: int, seconds: float) -> float:
     return float(total / seconds)
 
 
-def work(url: str, seconds: float, barrier: Barrier, counts: multiprocessing.Queue[int]) -> None:
+def work(
+    url: str, seconds: float, barrier: Barrier, counts: multiprocessing.Queue[int], idle: bool
+) -> None:
     """One client: cycles until the time is over."""
     queue = JobQueue.connect(url, "bench")
+    empty = queue.client.script_load("return 1")
     prefer = cycle(queue, None)
     barrier.wait()
     count = 0
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        prefer = cycle(queue, prefer)
+        if idle:
+            queue.client.evalsha(empty, 1, queue.keys.base, PIN)
+        else:
+            prefer = cycle(queue, prefer)
         count += 1
     counts.put(count)
     queue.client.close()
