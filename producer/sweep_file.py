@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from producer.model_folder import absolute_models
 from shared.errors import InvalidSweep
 from shared.sweep import Sweep
 
@@ -48,6 +49,8 @@ def load_sweep(path: str | Path, overrides: Mapping[str, object] | None = None) 
 def read_values(path: str | Path) -> dict[str, object]:
     """The file's fields and directives, in its order, not yet validated.
 
+    A model that is a relative path starts from the file's folder, and is made absolute.
+
     Raises:
         InvalidSweep: It can't be read, or is not one mapping.
     """
@@ -62,7 +65,7 @@ def read_values(path: str | Path) -> dict[str, object]:
         raise InvalidSweep(
             f"{name} has {_kind(data)} at its top: write fields, such as 'prompt: a red circle'"
         )
-    return data
+    return absolute_models(data, Path() if str(path) == STDIN else Path(path).parent)
 
 
 def _read(path: str | Path, name: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from producer.model_folder import absolute_model
 from producer.sweep_file import read_values
 from shared.fields import FIELDS, Field
 from shared.sweep import DIRECTIVES, Sweep
@@ -54,6 +55,8 @@ def make_sweep(values: Values) -> Sweep:
 
 def split_option(field: Field, text: str) -> list[str | None]:
     """The values in one option's text: text fields are never split, others at commas."""
+    if field.name == "model":
+        return [absolute_model(text)]
     if field.kind == "text":
         return [text]
     parts = [part.strip() for part in text.split(",")]
