@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from producer.like import refine
 from producer.model_folder import absolute_model
 from producer.sweep_file import read_values
-from shared.fields import FIELDS, Field
+from shared.fields import FIELDS, Field, Value
 from shared.sweep import DIRECTIVES, Sweep
 
 SHORT = {"prompt": "-p"}
@@ -32,11 +34,15 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         file = given.pop("file")
         no_negative = given.pop("no_negative_prompt")
         key = given.pop("key")
+        like = given.pop("like")
         said = {name: given.pop(name) for name in list(given) if name in _NAMES}
         values = {name: value for name, value in said.items() if value not in (None, ())}
         if no_negative:
             values["negative_prompt"] = (None, *values.get("negative_prompt", ()))
-        return command(*args, values=_merge(file, values, key), **given)
+        merged = _merge(file, values, key)
+        if like is not None:
+            merged = refine(_job_in(like), merged)
+        return command(*args, values=merged, **given)
 
     for add in reversed([_FILE, *(_field_option(field) for field in FIELDS.values()), *_OTHERS]):
         with_values = add(with_values)
@@ -92,8 +98,20 @@ def _field_option(field: Field) -> Callable[..., Any]:
     )
 
 
+def _job_in(image: str) -> dict[str, Value]:
+    from producer.show import read_origin
+    from producer.sweep_text import starting_values
+
+    return starting_values(read_origin(Path(image)), name=repr(image))
+
+
 _FILE = click.argument("file", required=False, metavar="[FILE]")
 _OTHERS = (
+    click.option(
+        "--like",
+        metavar="IMAGE",
+        help="start from the job in an image; the file and other options win over it",
+    ),
     click.option(
         "--no-negative-prompt",
         is_flag=True,
