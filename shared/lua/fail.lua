@@ -27,6 +27,7 @@ end
 local begun = redis.call('HEXISTS', key('lease', token), begun_field(id, position)) == 1
 drop(id, token, {position})
 if sweep.state == 'cancelled' then
+  index_cancelled(sweep)
   return 'ok'
 end
 if not begun then
