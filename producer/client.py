@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from producer.fetch import Fetched
     from producer.grid import DrawnGrid, GridOptions
     from producer.results import SweepResults
+    from producer.served import ServedModel
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
     from shared.storage import Storage
@@ -191,6 +192,12 @@ class Client:
     def workers(self) -> list[dict[str, Any]]:
         """What the pool's live workers say of themselves."""
         return self.queue.workers()
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """What its live workers serve, by name."""
+        from producer.served import served_models
+
+        return served_models(self.workers())
 
     def pause(self, reference: str) -> State:
         """Hand out no more jobs of it; what is being rendered is finished.

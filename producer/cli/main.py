@@ -14,6 +14,7 @@ import click
 from producer.cli.doctor_command import doctor
 from producer.cli.examples import examples
 from producer.cli.image_commands import fetch, grid, show
+from producer.cli.models_command import models
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
@@ -66,6 +67,7 @@ for _command in (
     grid,
     fetch,
     show,
+    models,
     worker,
     doctor,
     schema,
