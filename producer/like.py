@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from shared.fields import FIELDS, Value
+from shared.sources import RowSource
 
 OF_A_MODEL = ("revision", "variant")
 """Fields that say nothing of another model."""
@@ -26,11 +27,17 @@ def refine(start: Mapping[str, Value], values: Mapping[str, object]) -> dict[str
 
 
 def named_fields(values: Mapping[str, object]) -> Iterator[str]:
-    """Fields that a sweep's values speak of, wherever they do."""
+    """Fields that a sweep's values speak of, wherever they do.
+
+    Raises:
+        InvalidSweep: A file of rows can't be read.
+    """
     for name, value in values.items():
         if name in FIELDS:
             yield name
-        elif name == "zip":
+        elif name == "rows" and isinstance(value, RowSource):
+            yield from value.header()
+        elif name in ("zip", "rows"):
             for group in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(group, Mapping):
                     yield from (str(field) for field in group)
