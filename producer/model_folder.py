@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from shared.errors import InvalidSweep
@@ -30,34 +29,9 @@ def absolute_model(model: str, folder: Path | None = None) -> str:
     return os.path.abspath(start / os.path.expanduser(model))
 
 
-def absolute_models(values: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """A sweep file's values with every model in them absolute, those of zip groups too."""
-    return {
-        name: _absolute_part(value, folder, inside=name == "model")
-        if name in ("model", "zip")
-        else value
-        for name, value in values.items()
-    }
-
-
 def is_local(model: str) -> bool:
     """Whether the name means a path here, not a checkpoint on the hub."""
     return model != DEMO and (_is_path(model) or Path(model).exists())
-
-
-def _absolute_part(value: object, folder: Path, *, inside: bool) -> object:
-    """A model, a list of them, ``{fixed: MODEL}``, or groups of fields with a model among them."""
-    if isinstance(value, str):
-        return absolute_model(value, folder) if inside else value
-    if isinstance(value, list):
-        return [_absolute_part(item, folder, inside=inside) for item in value]
-    if isinstance(value, dict):
-        told = "fixed" if inside else "model"
-        return {
-            name: _absolute_part(item, folder, inside=True) if name == told else item
-            for name, item in value.items()
-        }
-    return value
 
 
 def _is_path(model: str) -> bool:

@@ -58,7 +58,7 @@ def _check_said_once(
     header: tuple[str, ...],
     source: RowSource | None,
 ) -> None:
-    places = {name: "as a field of its own" for name in plain}
+    places = dict.fromkeys(plain, "as a field of its own")
     rows = [(name, f"as a column of {source.what if source else 'rows'}") for name in header]
     for name, place in [*((name, "in zip") for group in groups for name in group), *rows]:
         if name not in FIELDS:
@@ -203,8 +203,8 @@ def _consecutive(axis: Axis, repeat: int, notes: list[str]) -> Axis:
 
 
 def _zip_groups(value: object) -> list[Mapping[str, object]]:
-    groups = list(value) if isinstance(value, list | tuple) else [value]
-    for group in groups:
+    groups: list[Mapping[str, object]] = []
+    for group in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(group, Mapping) or not group:
             raise InvalidSweep(
                 f"zip {shown(group)} is not a mapping: write fields that vary together, each with "
@@ -212,6 +212,7 @@ def _zip_groups(value: object) -> list[Mapping[str, object]]:
                 field="zip",
                 value=group,
             )
+        groups.append(group)
     return groups
 
 
@@ -298,8 +299,7 @@ def _row_axis(source: RowSource, header: tuple[str, ...], notes: list[str]) -> A
             continue
         try:
             row = tuple(
-                check_value(name, cells[place])
-                for name, place in zip(fields, places, strict=True)
+                check_value(name, cells[place]) for name, place in zip(fields, places, strict=True)
             )
         except InvalidSweep:
             for name, place in zip(fields, places, strict=True):

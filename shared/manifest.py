@@ -241,7 +241,9 @@ def _manifest(data: object, chunks: ChunkSource) -> Manifest:
         raise InvalidManifest(f"manifest: axes is {shown(body['axes'])}, not a list")
     for name in fixed:
         _check_field("fixed", name)
-    values = {name: json_value(f"manifest: fixed.{name}", name, value) for name, value in fixed.items()}
+    values = {
+        name: json_value(f"manifest: fixed.{name}", name, value) for name, value in fixed.items()
+    }
     axes = tuple(_axis(item, f"axes[{number}]", chunks) for number, item in enumerate(body["axes"]))
     _check_coverage(list(values), axes)
     for axis in axes:

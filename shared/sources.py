@@ -13,15 +13,15 @@ MAX_FAULTS = 20
 
 @runtime_checkable
 class ValueSource(Protocol):
-    """Values of one field, such as the lines of a file.
+    """Values of one field, such as the lines of a file."""
 
-    Attributes:
-        what: What they come from, for messages: ``prompts.txt``.
-        unit: What counts them: ``line``.
-    """
+    @property
+    def what(self) -> str:
+        """What they come from, for messages: ``prompts.txt``."""
 
-    what: str
-    unit: str
+    @property
+    def unit(self) -> str:
+        """What counts them: ``line``."""
 
     def numbered(self) -> Iterator[tuple[int, object]]:
         """Each value with its number in the source.
@@ -33,13 +33,11 @@ class ValueSource(Protocol):
 
 @runtime_checkable
 class RowSource(Protocol):
-    """Rows whose columns are fields of a job.
+    """Rows whose columns are fields of a job."""
 
-    Attributes:
-        what: What they come from, for messages: ``jobs.csv``.
-    """
-
-    what: str
+    @property
+    def what(self) -> str:
+        """What they come from, for messages: ``jobs.csv``."""
 
     def header(self) -> Sequence[str]:
         """The columns' names.

@@ -21,8 +21,18 @@ from shared.numbers import finite_number, whole_number
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
 from shared.ranges import MAX_VALUES
 
-DIRECTIVES = ("zip", "rows", "name", "output", "reuse", "num_images_per_prompt", "priority", "weight")
-"""What a sweep file may say besides fields of a job."""
+DIRECTIVES = (
+    "zip",
+    "rows",
+    "wildcards",
+    "name",
+    "output",
+    "reuse",
+    "num_images_per_prompt",
+    "priority",
+    "weight",
+)
+"""What a sweep file may say besides fields of a job; ``producer.sources`` reads the wildcards."""
 MAX_PRIORITY = 100
 MIN_WEIGHT = 0.001
 MAX_WEIGHT = 1000.0

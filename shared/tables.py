@@ -275,9 +275,9 @@ class TableColumn(Sequence[Value]):
         return self.table.column(self._number)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, TableColumn)
-            and (self._number, self.table) == (other._number, other.table)
+        return isinstance(other, TableColumn) and (self._number, self.table) == (
+            other._number,
+            other.table,
         )
 
     def __hash__(self) -> int:

@@ -7,15 +7,18 @@ axes, since click hands parameters over in the order they were given.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from producer.absolute_models import absolute_models
 from producer.like import refine
 from producer.model_folder import absolute_model
+from producer.sources import with_sources
 from producer.sweep_file import read_values
+from shared.errors import InvalidSweep
 from shared.fields import FIELDS, Field, Value
 from shared.sweep import DIRECTIVES, Sweep
 
@@ -33,13 +36,20 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_values(*args: Any, **given: Any) -> Any:
         file = given.pop("file")
         no_negative = given.pop("no_negative_prompt")
-        key = given.pop("key")
+        key, together = given.pop("key"), given.pop("zip_names")
         like = given.pop("like")
+        column, wildcards = given.pop("prompt_column"), given.pop("wildcards")
         said = {name: given.pop(name) for name in list(given) if name in _NAMES}
-        values = {name: value for name, value in said.items() if value not in (None, ())}
+        values = _prompts(
+            {name: value for name, value in said.items() if value not in (None, ())}, column
+        )
         if no_negative:
             values["negative_prompt"] = (None, *values.get("negative_prompt", ()))
-        merged = _merge(file, values, key)
+        if wildcards is not None:
+            values["wildcards"] = wildcards
+        options = absolute_models(with_sources(values, Path()), Path())
+        merged = _merge(file, options, key)
+        merged = zip_values(merged, together)
         if like is not None:
             merged = refine(_job_in(like), merged)
         return command(*args, values=merged, **given)
@@ -69,6 +79,57 @@ def split_option(field: Field, text: str) -> list[str | None]:
     return [None if field.nullable and part == NULL else part for part in parts]
 
 
+def zip_values(values: Values, together: Sequence[str]) -> Values:
+    """The values with the named fields in ``zip`` groups, at the place of the first of them.
+
+    Args:
+        together: Of each group, fields or options separated by commas.
+
+    Raises:
+        InvalidSweep: A name is no field that is given, or in two groups.
+    """
+    if not together:
+        return values
+    given = values.get("zip", [])
+    groups = list(given) if isinstance(given, list | tuple) else [given]
+    names = [[_field_name(name) for name in text.split(",")] for text in together]
+    taken = [name for group in names for name in group]
+    for name in taken:
+        if name not in values or taken.count(name) > 1:
+            why = "names it twice" if name in values else "names it, but it has no values"
+            raise InvalidSweep(
+                f"{name}: --zip {why}; write --zip with options that are given", field=name
+            )
+    groups += [{name: values[name] for name in group} for group in names]
+    made: Values = {}
+    for name, value in values.items():
+        if name in taken or name == "zip":
+            made["zip"] = groups
+        else:
+            made[name] = value
+    return made
+
+
+def _field_name(text: str) -> str:
+    return text.strip().removeprefix("--").replace("-", "_")
+
+
+def _prompts(values: Mapping[str, Any], column: str | None) -> dict[str, Any]:
+    """One list of prompts for all the options that give some, in the order of the options."""
+    made: dict[str, Any] = {}
+    for name, given in values.items():
+        if name == "prompt_file":
+            marks = [{"file": path, **({"column": column} if column else {})} for path in given]
+            made["prompt"] = (*made.get("prompt", ()), *marks)
+        elif name == "template":
+            made["prompt"] = (*made.get("prompt", ()), *({"template": text} for text in given))
+        elif name == "prompt":
+            made["prompt"] = (*made.get("prompt", ()), *given)
+        else:
+            made[name] = given
+    return made
+
+
 def _merge(file: str | None, options: Mapping[str, Any], key: str | None) -> Values:
     values: Values = read_values(file) if file is not None else {}
     for name, given in options.items():
@@ -81,8 +142,8 @@ def _merge(file: str | None, options: Mapping[str, Any], key: str | None) -> Val
     return values
 
 
-def _spread(name: str, text: str | None) -> list[str | None]:
-    return [None] if text is None else split_option(FIELDS[name], text)
+def _spread(name: str, given: object) -> Sequence[object]:
+    return split_option(FIELDS[name], given) if isinstance(given, str) else [given]
 
 
 def _field_option(field: Field) -> Callable[..., Any]:
@@ -108,6 +169,28 @@ def _job_in(image: str) -> dict[str, Value]:
 _FILE = click.argument("file", required=False, metavar="[FILE]")
 _OTHERS = (
     click.option(
+        "--prompt-file",
+        multiple=True,
+        metavar="FILE",
+        help="a literal prompt a line, or a column of a .csv, .tsv, .jsonl or .parquet",
+    ),
+    click.option("--prompt-column", metavar="NAME", help="of --prompt-file  [default: prompt]"),
+    click.option(
+        "--template",
+        multiple=True,
+        metavar="TEXT",
+        help="prompts with choices: 'a {green|white} star'",
+    ),
+    click.option("--wildcards", metavar="FOLDER", help="where a template's __name__ is name.txt"),
+    click.option("--rows", metavar="FILE", help="a job a row, columns are fields"),
+    click.option(
+        "--zip",
+        "zip_names",
+        multiple=True,
+        metavar="FIELDS",
+        help="options that vary together: --zip scheduler,num-inference-steps",
+    ),
+    click.option(
         "--like",
         metavar="IMAGE",
         help="start from the job in an image; the file and other options win over it",
@@ -126,4 +209,4 @@ _OTHERS = (
     click.option("--priority", metavar="N", help="-100 to 100, higher first"),
     click.option("--weight", metavar="W", help="share among sweeps of one priority and owner"),
 )
-_NAMES = {*FIELDS, *DIRECTIVES}
+_NAMES = {*FIELDS, *DIRECTIVES, "prompt_file", "template"}

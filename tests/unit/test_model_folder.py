@@ -10,10 +10,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from producer.absolute_models import absolute_models
 from producer.cli import worker_command
 from producer.cli.main import cli
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.model_folder import INDEX, absolute_model, check_model_folder
+from producer.sources import with_sources
 from producer.sweep_file import load_sweep
 from shared.errors import InvalidSweep
 from shared.worker_options import VARIABLE, WorkerOptions
@@ -137,3 +139,29 @@ def test_a_home_folder_is_looked_up_before_anything_is_started(folder: Path) -> 
         check_model_folder(absolute_model("~/x"))
     (home / INDEX).write_text("{}")
     check_model_folder(absolute_model("~/x"))
+
+
+def test_models_are_absolute_wherever_they_stand_in_a_sweep(folder: Path) -> None:
+    (folder / "models.txt").write_text("./ckpt\ndemo\n")
+    (folder / "rows.csv").write_text("prompt,model\na,./ckpt\nb,demo\n")
+    (folder / "seeds.csv").write_text("seed\n1\n")
+    ckpt = str(folder / "ckpt")
+    values = with_sources(
+        {
+            "model": [{"fixed": "./ckpt"}, {"file": "models.txt"}],
+            "zip": [{"model": ["./ckpt", "demo"], "prompt": ["./ckpt", "b"]}],
+        },
+        folder,
+    )
+    found = absolute_models(values, folder)
+    fixed, source = found["model"]  # type: ignore[misc]
+    assert fixed == {"fixed": ckpt}
+    assert list(source.numbered()) == [(1, ckpt), (2, "demo")]
+    assert found["zip"] == [{"model": [ckpt, "demo"], "prompt": ["./ckpt", "b"]}]
+
+    rows = absolute_models(with_sources({"rows": "rows.csv"}, folder), folder)
+    assert models_of(rows) == {ckpt, "demo"}
+    rows = absolute_models(with_sources({"rows": "seeds.csv"}, folder), folder)
+    assert models_of({"model": "demo", "prompt": "a", **rows}) == {"demo"}
+    inline = absolute_models({"rows": [{"model": "./ckpt", "prompt": "a"}]}, folder)
+    assert models_of(inline) == {ckpt}
