@@ -23,10 +23,12 @@ from shared.errors import (
 from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.settings import Settings
+from shared.stored_chunks import StoredChunks
 from shared.sweep import Sweep
 
 if TYPE_CHECKING:
     from producer.fetch import Fetched
+    from producer.find import Finding
     from producer.grid import DrawnGrid, GridOptions
     from producer.results import SweepResults
     from producer.served import ServedModel
@@ -163,7 +165,8 @@ class Client:
 
     def layout(self, reference: str) -> Layout:
         """The sweep's manifest and blocks: the way from an index to its job."""
-        return Layout(parse_manifest(self.queue.manifest(self.find(reference))))
+        text = self.queue.manifest(self.find(reference))
+        return Layout(parse_manifest(text, StoredChunks(self.storage)))
 
     def status(self, reference: str) -> SweepStatus:
         """Counts and state of one sweep."""
@@ -351,6 +354,19 @@ class Client:
         path = path or folder_of(results.manifest) / CONTACT_SHEET
         failed = self._dead_indices(results)
         return draw_grid(results, path, options, failed=failed, progress=progress)
+
+    def search(self, reference: str, where: str | None = None) -> Finding:
+        """Jobs of a sweep by what made them, see `producer.find.Finding`.
+
+        Args:
+            where: Such as ``guidance_scale >= 7 and prompt like '%star%'``; None is all of them.
+
+        Raises:
+            InvalidInput: The condition does more than compare.
+        """
+        from producer.find import Finding
+
+        return Finding.ask(self.queue, self.results(reference), where)
 
     def _done_indices(self, results: SweepResults) -> tuple[int, Iterable[int]]:
         """Images that the queue calls done; where it has lost the sweep, all may be there."""

@@ -1,7 +1,8 @@
 """Prompt templates: ``a {green|white} star`` is two prompts.
 
-The only file that knows dynamicprompts. Its grammar has comments, variables and random choices too. They are left out here: a sweep is
-what it says, so ``#``, ``$`` and ``%`` are plain text and a random choice is refused.
+The only file that knows dynamicprompts, whose grammar has comments, variables and random choices
+too. They are left out here: a sweep is what it says, so ``#``, ``$`` and ``%`` are plain text and
+a random choice is refused.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Template:
         self._text = text
         self._folder = wildcards
         self._values: dict[str, WildcardCollection | list[str]] = {}
+        self._counts: dict[str, list[int]] = {}
 
     def numbered(self) -> Iterator[tuple[int, object]]:
         """Each prompt with its number.
@@ -131,10 +133,14 @@ class Template:
             )
         if name in inside or len(inside) == MAX_DEPTH:
             raise InvalidSweep(f"{self.what}: wildcard __{name}__ leads back to itself")
-        lines = self._read(name)
-        self._values[name] = [_covered(line) for line in lines]
-        what = f"wildcard file {name}.txt"
-        return [self._count(self._parse(line, what), (*inside, name)) for line in lines]
+        if name not in self._counts:
+            lines = self._read(name)
+            self._values[name] = [_covered(line) for line in lines]
+            what = f"wildcard file {name}.txt"
+            self._counts[name] = [
+                self._count(self._parse(line, what), (*inside, name)) for line in lines
+            ]
+        return self._counts[name]
 
     def _read(self, name: str) -> Sequence[str]:
         from producer.source_files import LineValues

@@ -37,7 +37,8 @@ class StoredChunks:
             return self._storage.get(chunk_key(digest))
         except ObjectMissing as exc:
             raise InvalidManifest(
-                f"chunk {chunk_key(digest)} of its rows is gone from storage: submit it again"
+                f"chunk {chunk_key(digest)} of its rows is gone from storage: submit the sweep "
+                f"again, and resume it"
             ) from exc
 
 

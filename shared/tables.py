@@ -177,6 +177,12 @@ class Table:
         number = tally.chunks[part]
         return number * self.size + self._chunk(number).members[group][rank - before]
 
+    def rows_of(self, group: int) -> Iterator[int]:
+        """All rows of a group, rising."""
+        for number in self._tallies()[group].chunks:
+            for offset in self._chunk(number).members[group]:
+                yield number * self.size + offset
+
     def _identity(self) -> tuple[object, ...]:
         return self.fields, self.size, self.chunks, self.groups, self.tallies
 
@@ -302,6 +308,9 @@ class GroupRows(Sequence[int]):
         if isinstance(rank, slice):
             return [self[number] for number in range(*rank.indices(len(self)))]
         return self._table.row_at(self._group, range(len(self))[rank])
+
+    def __iter__(self) -> Iterator[int]:
+        return self._table.rows_of(self._group)
 
 
 def tallies_content(tallies: Sequence[Sequence[tuple[int, int]]]) -> object:

@@ -90,7 +90,7 @@ class WorkerProcess:
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
         self._draining = Event()
         self._grace_over = Event()
-        self._sweeps = ClaimedSweeps(self._queue)
+        self._sweeps = ClaimedSweeps(self._queue, self._storage)
         self._keeper = LeaseKeeper(self._queue, options.lease_seconds)
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
         broker = settings.broker_url or settings.redis_url

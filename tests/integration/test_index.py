@@ -33,7 +33,9 @@ def hand(client: Client) -> HandWorker:
 
 
 def make_finaliser(client: Client, **options: Any) -> Finaliser:
-    return Finaliser(client.queue, client.storage, ClaimedSweeps(client.queue), **options)
+    return Finaliser(
+        client.queue, client.storage, ClaimedSweeps(client.queue, client.storage), **options
+    )
 
 
 def study(**fields: Any) -> Sweep:
@@ -315,7 +317,7 @@ def test_a_finaliser_may_die_at_any_call_and_the_pointer_names_a_whole_index(
         doomed = Finaliser(
             Mortal(client.queue, life, after=after),  # type: ignore[arg-type]
             Mortal(client.storage, life, after=after),  # type: ignore[arg-type]
-            ClaimedSweeps(client.queue),
+            ClaimedSweeps(client.queue, client.storage),
             lease_seconds=600,
         )
         try:
