@@ -14,6 +14,7 @@ from PIL import Image
 from producer.cli.main import main
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.like import named_fields, refine
+from producer.sources import with_sources
 from shared.addressing import address
 from shared.image_metadata import encode_png
 from shared.job import Job
@@ -99,6 +100,14 @@ def test_fields_that_vary_together_win_over_the_image() -> None:
         "zip": [{"seed": ["1", "2"], "eta": ["0", "1"]}],
     }
     assert set(named_fields(values)) == {"model", "prompt", "seed", "eta"}
+
+
+def test_columns_of_rows_win_over_the_image(image: Path) -> None:
+    Path("rows.csv").write_text("prompt,seed\na cat,1\na dog,2\n")
+    for rows in ("rows.csv", [{"prompt": "a cat", "seed": 1}, {"prompt": "a dog", "seed": 2}]):
+        values = refine({"model": "demo", "prompt": "x"}, with_sources({"rows": rows}, Path()))
+        layout = make_sweep(values).layout
+        assert [layout.job(index).prompt for index in range(layout.total)] == ["a cat", "a dog"]
 
 
 def test_another_model_is_not_given_the_old_ones_revision() -> None:
