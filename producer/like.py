@@ -12,10 +12,10 @@ OF_A_MODEL = ("revision", "variant")
 
 
 def refine(start: Mapping[str, Value], values: Mapping[str, object]) -> dict[str, object]:
-    """The sweep's values, with the image's job for every field that they don't name.
+    """The sweep's values, with those of a start for every field that they don't name.
 
     Args:
-        start: The job in the image.
+        start: The job in an image, or the model of ``seedbed run``.
         values: From a sweep file and options; fields in zip groups and rows count as named.
     """
     named = set(named_fields(values))

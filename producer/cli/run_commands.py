@@ -15,6 +15,7 @@ from producer.cli.settings_options import Flags, given_settings, pool_options
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
+from producer.like import refine
 from producer.model_folder import DEMO, absolute_model, check_model_folder
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
@@ -65,7 +66,7 @@ def run(
     """
     from producer.run_pool import RunPool
 
-    sweep = make_sweep({**values, "model": values.get("model", DEMO)})
+    sweep = make_sweep(refine({"model": DEMO}, values))
     settings = given_settings(flags)
     weights = weights_of(sweep.layout)
     if settings.redis_url is None:

@@ -15,7 +15,6 @@ import click
 
 from producer.absolute_models import absolute_models
 from producer.like import refine
-from producer.model_folder import absolute_model
 from producer.sources import with_sources
 from producer.sweep_file import read_values
 from shared.errors import InvalidSweep
@@ -71,8 +70,6 @@ def make_sweep(values: Values) -> Sweep:
 
 def split_option(field: Field, text: str) -> list[str | None]:
     """The values in one option's text: text fields are never split, others at commas."""
-    if field.name == "model":
-        return [absolute_model(text)]
     if field.kind == "text":
         return [text]
     parts = [part.strip() for part in text.split(",")]

@@ -116,6 +116,14 @@ def test_another_model_is_not_given_the_old_ones_revision() -> None:
     assert refine(start, {"revision": "v2"}) == {**start, "revision": "v2"}
 
 
+def test_a_model_in_rows_or_zip_needs_no_other() -> None:
+    rows = [{"prompt": "a", "model": "a/b"}, {"prompt": "b", "model": "demo"}]
+    assert refine({"model": "demo"}, {"rows": rows}) == {"rows": rows}
+    together = [{"model": ["a/b", "demo"], "seed": [1, 2]}]
+    assert refine({"model": "demo"}, {"zip": together}) == {"zip": together}
+    assert refine({"model": "demo"}, {"prompt": "a"}) == {"model": "demo", "prompt": "a"}
+
+
 def test_no_negative_prompt_takes_the_images_away(image: Path, parse: Parse) -> None:
     job = parse("--like", "liked.png", "--no-negative-prompt").layout.job(0)
     assert job.negative_prompt is None
