@@ -85,6 +85,11 @@ class Layout:
         self.blocks: tuple[Block, ...] = tuple(self._blocks(count))
         self._offsets = [block.offset for block in self.blocks]
 
+    @property
+    def groups(self) -> list[list[Sequence[int]]]:
+        """For each axis and group, the numbers of its values in the user's order."""
+        return [[group.numbers for group in groups] for groups in self._groups]
+
     def job(self, index: int) -> Job:
         """The job at the user's index, 0 <= index < total."""
         return self._make(self.digits(index))

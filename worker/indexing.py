@@ -6,7 +6,6 @@ records they leave on disk. Memory does not grow with the sweep.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ from shared.layout import Layout
 from shared.object_keys import object_key
 from shared.pin import Pin
 from shared.queue import JobQueue
-from shared.records import pin_key, receipts_key
+from shared.records import image_seconds, pin_key, read_receipts, receipts_prefix
 from shared.storage import Storage, StoredObject
 from shared.sweep_index import DEAD, DONE, field_cell
 from worker import index_records
@@ -168,9 +167,9 @@ class Accountant:
 
     def _receipts(self, sweep_id: str, records: JobRecords) -> None:
         """What the receipts say of the images that are there; a rendering beats a reuse."""
-        prefix = receipts_key(sweep_id, "").removesuffix(".jsonl")
-        for found, body in self._checked(self._bodies(self._storage.list(prefix))):
-            for receipt in _lines(body):
+        files = self._storage.list(receipts_prefix(sweep_id))
+        for found, body in self._checked(self._bodies(files)):
+            for receipt in read_receipts(body):
                 index = receipt.get("index")
                 if isinstance(index, int) and 0 <= index < records.total:
                     self._note(records, index, receipt, found.key)
@@ -192,7 +191,7 @@ class Accountant:
         records.change(
             index,
             flags=flags,
-            seconds=_seconds(receipt),
+            seconds=image_seconds(receipt),
             size=known.size or (size if isinstance(size, int) else 0),
             worker=records.keep(str(receipt.get("worker") or "")),
             receipt=records.keep(key),
@@ -261,29 +260,3 @@ def _fields(job: Job, pin: Pin | None) -> Row:
             if row[name] is None:
                 row[name] = getattr(pin, name)
     return row
-
-
-def _lines(body: bytes) -> Iterator[dict[str, object]]:
-    """Receipts of one file; a line that can't be read is left out."""
-    for line in body.splitlines():
-        try:
-            receipt = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(receipt, dict):
-            yield receipt
-
-
-BATCH_STAGES = ("claim", "embed", "denoise", "decode")
-
-
-def _seconds(receipt: Mapping[str, object]) -> float:
-    """What one image took: its share of the batch, its own encoding and upload."""
-    stages, rows = receipt.get("seconds"), receipt.get("rows")
-    if not isinstance(stages, dict):
-        return 0.0
-    mates = rows if isinstance(rows, int) and rows > 0 else 1
-    took = {name: float(value) for name, value in stages.items() if isinstance(value, int | float)}
-    shared = sum(value for name, value in took.items() if name in BATCH_STAGES)
-    own = sum(value for name, value in took.items() if name not in BATCH_STAGES)
-    return round(shared / mates + own, 4)

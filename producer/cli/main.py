@@ -13,6 +13,7 @@ import click
 
 from producer.cli.doctor_command import doctor
 from producer.cli.examples import examples
+from producer.cli.find_command import find
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.models_command import models
 from producer.cli.run_commands import down, run, up
@@ -66,6 +67,7 @@ for _command in (
     delete,
     grid,
     fetch,
+    find,
     show,
     models,
     worker,
