@@ -14,6 +14,7 @@ from producer.grid_sheet import BAD, EMPTY, PAPER, Sheet, Style
 from producer.lettering import Lettering
 from producer.results import SweepResults
 from shared.errors import InvalidInput
+from tests.factories import make_sweep
 from tests.results import make_results
 
 PROMPTS = ["a red circle", "a blue star", "a green square"]
