@@ -8,6 +8,7 @@ a random choice is refused.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from math import factorial
 from pathlib import Path
@@ -88,7 +89,10 @@ class Template:
             raise InvalidSweep(f"{what} has over {MAX_TEXT_BYTES:,} characters: shorten it")
         _check_braces(text, what)
         try:
-            return parse(_covered(text))
+            with warnings.catch_warnings():
+                # dynamicprompts 0.31 uses names that pyparsing 3.3 deprecates
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return parse(_covered(text))
         except ParseException as exc:
             raise InvalidSweep(
                 f"{what} can't be read at character {exc.loc + 1}: write {{a|b}}, {{2$$a|b|c}} "
