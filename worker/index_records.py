@@ -11,10 +11,9 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 LAYOUT = struct.Struct("<BBxxfQQQQ32s")
 """state, flags, seconds, bytes, where worker, receipt and reason are in the texts, digest."""
@@ -26,8 +25,7 @@ KNOWN_TEXTS = 1024
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRecord:
+class JobRecord(NamedTuple):
     """What is known of one job.
 
     Attributes:
@@ -54,25 +52,6 @@ class JobRecord:
     def has(self, flag: int) -> bool:
         """Whether a flag is set."""
         return bool(self.flags & flag)
-
-    def pack(self) -> bytes:
-        """As it lies in the file."""
-        return LAYOUT.pack(
-            self.state,
-            self.flags,
-            self.seconds,
-            self.size,
-            self.worker,
-            self.receipt,
-            self.reason,
-            self.digest,
-        )
-
-
-def _unpack(packed: bytes | tuple[object, ...]) -> JobRecord:
-    values = LAYOUT.unpack(packed) if isinstance(packed, bytes) else packed
-    names = ("state", "flags", "seconds", "size", "worker", "receipt", "reason", "digest")
-    return JobRecord(**dict(zip(names, values, strict=True)))
 
 
 class JobRecords:
@@ -106,14 +85,11 @@ class JobRecords:
         os.close(self._texts)
 
     def __getitem__(self, index: int) -> JobRecord:
-        return _unpack(os.pread(self._records, LAYOUT.size, index * LAYOUT.size))
+        data = os.pread(self._records, LAYOUT.size, index * LAYOUT.size)
+        return JobRecord._make(LAYOUT.unpack(data))
 
     def __setitem__(self, index: int, record: JobRecord) -> None:
-        os.pwrite(self._records, record.pack(), index * LAYOUT.size)
-
-    def change(self, index: int, **values: object) -> None:
-        """Learn more of a job."""
-        self[index] = replace(self[index], **values)  # type: ignore[arg-type]
+        os.pwrite(self._records, LAYOUT.pack(*record), index * LAYOUT.size)
 
     def known(self, chunk: int = CHUNK_RECORDS) -> Iterator[tuple[int, JobRecord]]:
         """Indices and records of the jobs of which something is known, by index."""
@@ -124,7 +100,7 @@ class JobRecords:
                 continue
             for number, values in enumerate(LAYOUT.iter_unpack(data)):
                 if values[0] != NOTHING:
-                    yield start + number, _unpack(values)
+                    yield start + number, JobRecord._make(values)
 
     def keep(self, text: str) -> int:
         """Keep a text; returns its place, 0 for an empty one."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from shared.addressing import address
-from shared.digest import acting
+from shared.digest import acting_values
 from shared.errors import ObjectMissing
 from shared.fields import FIELDS, Value
 from shared.job import Job
@@ -103,7 +103,7 @@ class Accountant:
         for index, size in self._checked(compared):
             if size is not None:
                 record = records[index]
-                records.change(index, size=size, flags=record.flags | STORED)
+                records[index] = record._replace(size=size, flags=record.flags | STORED)
             elif len(missing) < MISSING_AT_ONCE:
                 missing.append(layout.position_of(index))
         if not missing:
@@ -188,8 +188,7 @@ class Accountant:
         flags = known.flags & STORED | RECORDED
         flags |= (REUSED if reused else 0) | (FLAGGED if receipt.get("flagged") else 0)
         size = receipt.get("bytes")
-        records.change(
-            index,
+        records[index] = known._replace(
             flags=flags,
             seconds=image_seconds(receipt),
             size=known.size or (size if isinstance(size, int) else 0),
@@ -238,7 +237,7 @@ def index_rows(account: SweepAccount) -> Iterator[Row]:
         row: Row = {"index": index, "state": DONE if made else DEAD}
         row |= _fields(job, pin)
         digest = record.digest.hex() if made and any(record.digest) else None
-        values = asdict(acting(job, pin)) if digest and pin else {}
+        values = acting_values(job, pin) if digest and pin else {}
         yield row | {
             "reason": records.text(record.reason),
             "key": object_key(template, values, digest=digest) if digest else None,
