@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import InvalidManifest
 from shared.pin import Pin
 
 
@@ -18,7 +19,8 @@ class ServedModel:
         revision: Hub branch, tag or commit.
         variant: Weight files' variant.
         key: The queue's name for these three.
-        weights: Fingerprint; None, like all that follow from it, until a worker has loaded it.
+        weights: Fingerprint; None, like all that follow from it, until a worker has loaded it,
+            or where the worker is of another version.
         dtype: What it computes in.
         height: The checkpoint's own, pixels.
         width: The checkpoint's own, pixels.
@@ -58,9 +60,6 @@ def served_models(workers: Iterable[Mapping[str, Any]]) -> tuple[ServedModel, ..
 
     Args:
         workers: What the live workers say of themselves.
-
-    Raises:
-        InvalidManifest: A worker of another version announces another kind of pin.
     """
     found: dict[tuple[str, str | None], list[tuple[Mapping[str, Any], bool]]] = {}
     for worker in workers:
@@ -84,10 +83,18 @@ def mixed_weights(models: Iterable[ServedModel]) -> Iterator[tuple[str, int]]:
     yield from ((option, len(found)) for (_, option), found in pins.items() if len(found) > 1)
 
 
+def _parsed(pin: str) -> Pin | None:
+    """The pin, or None for that of a worker of another version, which names it otherwise."""
+    try:
+        return Pin.from_text(pin)
+    except InvalidManifest:
+        return None
+
+
 def _describe(pin: str | None, group: list[tuple[Mapping[str, Any], bool]]) -> ServedModel:
     """What workers with equal weights say of one model."""
     known = max((served for served, _ in group), key=len)  # one that has loaded it says more
-    parsed = None if pin is None else Pin.from_text(pin)
+    parsed = None if pin is None else _parsed(pin)
     sizes = {served["batch_size"] for served, _ in group if "batch_size" in served}
     return ServedModel(
         model=known["model"],

@@ -53,7 +53,8 @@ def _facts(item: ServedModel) -> list[tuple[str, str]]:
     batches = f", batches of {sizes}" if sizes else ""
     workers = ("workers", f"{item.workers:,}, {item.loaded:,} have it loaded{batches}")
     if item.weights is None:
-        return [("weights", "not known: no worker has loaded it yet"), workers]
+        why = "no worker has loaded it yet" if item.pin is None else "another version serves it"
+        return [("weights", f"not known: {why}"), workers]
     others = [name for name in item.schedulers if name != item.scheduler]
     return [
         ("weights", f"{item.weights} ({item.dtype})"),

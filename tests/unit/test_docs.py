@@ -88,8 +88,14 @@ def command_lines() -> list[str]:
     return [line for line in found if line.startswith("seedbed ")]
 
 
-@pytest.mark.parametrize("line", command_lines())
-def test_every_command_in_the_docs_parses(line: str) -> None:
+def example_lines() -> list[str]:
+    """The commands in the comments of the examples."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.yaml")]
+    return sorted({line for text in texts for line in re.findall(r"^# +(seedbed .*)", text, re.M)})
+
+
+@pytest.mark.parametrize("line", [*command_lines(), *example_lines()])
+def test_every_command_in_the_docs_and_examples_parses(line: str) -> None:
     words = shlex.split(line, comments=True)
     if ">" in words:
         words = words[: words.index(">")]

@@ -59,3 +59,9 @@ def test_models_come_by_name_and_a_pool_without_workers_has_none() -> None:
     assert [item.option for item in found] == ["a", "b", "c"]
     assert served_models([{"id": "starting"}]) == ()
     assert list(mixed_weights(found)) == []
+
+
+def test_a_worker_of_another_version_is_listed_without_its_fingerprint() -> None:
+    (found,) = served_models([worker(entry(pin='{"of": "tomorrow"}'))])
+    assert (found.weights, found.scheduler, found.workers) == (None, None, 1)
+    assert found.pin is not None
