@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.model_folder import absolute_model
-from shared.sources import RowSource, ValueSource
+from shared.sources import Fault, RowSource, ValueSource
 
 MODEL = "model"
 
@@ -65,7 +65,7 @@ class _AbsoluteValues:
 
     def numbered(self) -> Iterator[tuple[int, object]]:
         for number, value in self.source.numbered():
-            yield number, _value(value, self.folder)
+            yield number, value if isinstance(value, Fault) else _value(value, self.folder)
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class _AbsoluteRows:
     def header(self) -> Sequence[str]:
         return self.source.header()
 
-    def rows(self) -> Iterator[Sequence[object] | str]:
+    def rows(self) -> Iterator[Sequence[object] | Fault]:
         header = list(self.header())
         if MODEL not in header:
             yield from self.source.rows()
             return
         place = header.index(MODEL)
         for cells in self.source.rows():
-            if isinstance(cells, str):
+            if isinstance(cells, Fault):
                 yield cells
             else:
                 yield [*cells[:place], _value(cells[place], self.folder), *cells[place + 1 :]]

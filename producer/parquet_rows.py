@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, shown
+from shared.fields import FIELDS, nearest, shown
 
 if TYPE_CHECKING:
     from pyarrow import DataType
@@ -27,30 +27,37 @@ class ParquetRows:
     def __init__(self, path: Path, what: str) -> None:
         self.what = what
         self._path = path
-        self._fields: dict[str, str] | None = None
-
-    def pick(self, column: str, field: str) -> None:
-        """Read one column only, as values of a field."""
-        self._fields = {column: field}
 
     def header(self) -> Sequence[str]:
-        """The columns' names; one that is not there is left out."""
+        """The columns' names."""
         with self._open() as file:
-            names = list(file.schema_arrow.names)
-            return [name for name in names if self._fields is None or name in self._fields]
+            return list(file.schema_arrow.names)
 
-    def rows(self) -> Iterator[Sequence[object] | str]:
+    def rows(self) -> Iterator[Sequence[object]]:
         """Each row's cells."""
+        header = self.header()
+        return self._cells({name: name for name in header})
+
+    def column(self, name: str, field: str) -> Iterator[object]:
+        """Each row's cell in one column; the others are not read."""
+        header = self.header()
+        if name not in header:
+            raise InvalidSweep(
+                f"{self.what} has no column {shown(name)}: {nearest(name, list(header))}"
+            )
+        for (cell,) in self._cells({name: field}):
+            yield cell
+
+    def _cells(self, fields: dict[str, str]) -> Iterator[tuple[object, ...]]:
+        """Rows of these columns, each of them values of a field."""
         from pyarrow import ArrowException
 
-        header = self.header()
         with self._open() as file:
-            for name in header:
-                field = (self._fields or {}).get(name, name)
+            for name, field in fields.items():
                 self._check_type(name, field, file.schema_arrow.field(name).type)
             try:
-                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(header)):
-                    columns = [batch.column(name).to_pylist() for name in header]
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(fields)):
+                    columns = [batch.column(name).to_pylist() for name in fields]
                     yield from zip(*columns, strict=True)
             except (ArrowException, OSError, ValueError) as exc:
                 raise self._broken(exc) from exc

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from producer.parquet_rows import ParquetRows
 from shared.axes import row_cells
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, nearest, shown
-from shared.sources import RowSource, ValueSource
+from shared.sources import Fault, RowSource, ValueSource
 
 MAX_LINE_CHARS = 2**20
 """Bounds what is read at a time from a file that is no text at all."""
@@ -23,7 +23,7 @@ JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 
 
-def open_rows(folder: Path, given: str) -> RowSource:
+def open_rows(folder: Path, given: str) -> FileRows:
     """The rows of a file, by its ending; it is read when the sweep is made.
 
     Args:
@@ -49,7 +49,7 @@ def open_rows(folder: Path, given: str) -> RowSource:
 def open_values(folder: Path, given: str, name: str, column: str) -> ValueSource:
     """The values that a file has for a field: its lines, or a column of its rows."""
     if Path(given).suffix.lower() in (*SEPARATORS, *JSON_LINES, *PARQUET):
-        return ColumnValues(open_rows(folder, given), name, column)
+        return ColumnValues(open_rows(folder, given), column, name)
     return LineValues(folder / given, given)
 
 
@@ -74,13 +74,24 @@ class LineValues:
             raise empty(self.what)
 
 
+class FileRows(RowSource, Protocol):
+    """Rows of a file, of which one column may be read alone."""
+
+    def column(self, name: str, field: str) -> Iterator[object]:
+        """Each row's cell, or its fault; ``field`` is what it is a value of.
+
+        Raises:
+            InvalidSweep: There is no such column.
+        """
+
+
 @dataclass(frozen=True)
 class ColumnValues:
     """One column of a file of rows, as values of a field."""
 
-    source: RowSource
+    source: FileRows
     name: str
-    column: str
+    field: str
     unit: str = "row"
 
     @property
@@ -90,22 +101,9 @@ class ColumnValues:
 
     def numbered(self) -> Iterator[tuple[int, object]]:
         """Each cell with its row's number, the first being 1."""
-        if isinstance(self.source, ParquetRows):
-            self.source.pick(self.column, self.name)
-        header = self.source.header()
-        if self.column not in header:
-            raise InvalidSweep(
-                f"{self.what} has no column {shown(self.column)}: "
-                f"{nearest(self.column, list(header))}",
-                field=self.name,
-            )
-        place = header.index(self.column)
         number = 0
-        for number, cells in enumerate(self.source.rows(), 1):
-            if isinstance(cells, str):
-                raise InvalidSweep(f"{self.what}, row {number:,}: {cells}", field=self.name)
-            cell = cells[place]
-            yield number, _present(self.name, cell) if cell in ("", None) else cell
+        for number, cell in enumerate(self.source.column(self.name, self.field), 1):
+            yield number, cell
         if not number:
             raise empty(self.what)
 
@@ -126,22 +124,41 @@ class CsvRows:
             raise empty(self.what)
         return _once(names, self.what)
 
-    def rows(self) -> Iterator[Sequence[object] | str]:
+    def rows(self) -> Iterator[Sequence[object] | Fault]:
         """Each row's cells."""
-        names = self.header()
-        width = len(names)
         nullable = [
-            place for place, name in enumerate(names) if name in FIELDS and FIELDS[name].nullable
+            place
+            for place, name in enumerate(self.header())
+            if name in FIELDS and FIELDS[name].nullable
         ]
+        for cells in self._cells():
+            if isinstance(cells, Fault):
+                yield cells
+                continue
+            row: list[object] = [*cells]
+            for place in nullable:
+                row[place] = row[place] or None
+            yield row
+
+    def column(self, name: str, field: str) -> Iterator[object]:
+        """Each row's cell in one column."""
+        header = self.header()
+        if name not in header:
+            raise no_column(self.what, name, header)
+        place, nullable = header.index(name), FIELDS[field].nullable
+        for cells in self._cells():
+            if isinstance(cells, Fault):
+                yield cells
+            else:
+                yield (cells[place] or None) if nullable else cells[place]
+
+    def _cells(self) -> Iterator[list[str] | Fault]:
+        names = self.header()
         with self._reader() as reader:
             next(reader)
             for cells in reader:
-                if len(cells) == width:
-                    row: list[object] = list(cells)
-                    for place in nullable:
-                        if not cells[place]:
-                            row[place] = None
-                    yield row
+                if len(cells) == len(names):
+                    yield cells
                 elif cells:
                     yield _misfit(cells, names)
 
@@ -167,20 +184,31 @@ class JsonRows:
     def header(self) -> Sequence[str]:
         """The first object's members."""
         for row in self._objects():
-            if isinstance(row, str):
+            if isinstance(row, Fault):
                 raise InvalidSweep(f"{self.what}, row 1: {row}")
             if not row:
                 raise InvalidSweep(f"{self.what}, row 1, is an empty object: write fields")
             return tuple(row)
         raise empty(self.what)
 
-    def rows(self) -> Iterator[Sequence[object] | str]:
+    def rows(self) -> Iterator[Sequence[object] | Fault]:
         """Each object's members in the order of the first's."""
         header = self.header()
         for row in self._objects():
-            yield row if isinstance(row, str) else row_cells(header, row)
+            yield row if isinstance(row, Fault) else row_cells(header, row)
 
-    def _objects(self) -> Iterator[dict[str, object] | str]:
+    def column(self, name: str, field: str) -> Iterator[object]:
+        """Each object's member of that name; the others may be what they like."""
+        header = self.header()
+        if name not in header:
+            raise no_column(self.what, name, header)
+        for row in self._objects():
+            if isinstance(row, Fault):
+                yield row
+            else:
+                yield row.get(name, Fault(f"{shown(name)} is missing"))
+
+    def _objects(self) -> Iterator[dict[str, object] | Fault]:
         with open_text(self.path, self.what) as file:
             for line in _lines(file, self.what):
                 if line.strip():
@@ -206,6 +234,11 @@ def open_text(path: Path, what: str) -> Iterator[IO[str]]:
         raise InvalidSweep(f"{what}, line {line:,}, is not UTF-8: save it as UTF-8 text") from exc
     except (OSError, ValueError) as exc:
         raise InvalidSweep(f"{what} can't be read: {exc}") from exc
+
+
+def no_column(what: str, name: str, header: Sequence[str]) -> InvalidSweep:
+    """The error of a column that a file has not."""
+    return InvalidSweep(f"{what} has no column {shown(name)}: {nearest(name, list(header))}")
 
 
 def empty(what: str) -> InvalidSweep:
@@ -242,18 +275,13 @@ def _once(names: list[str], what: str) -> Sequence[str]:
     return names
 
 
-def _misfit(cells: list[str], names: Sequence[str]) -> str:
+def _misfit(cells: list[str], names: Sequence[str]) -> Fault:
     if len(cells) < len(names):
-        return f"{' and '.join(names[len(cells) :])} is missing"
-    return f"{shown(cells[len(names)])} is extra, the header has {len(names)} columns"
+        return Fault(f"{' and '.join(names[len(cells) :])} is missing")
+    return Fault(f"{shown(cells[len(names)])} is extra, the header has {len(names)} columns")
 
 
-def _present(name: str, cell: object) -> object:
-    """What an empty cell means to a field."""
-    return None if FIELDS[name].nullable else cell
-
-
-def _object(line: str) -> dict[str, object] | str:
+def _object(line: str) -> dict[str, object] | Fault:
     """A line of JSON with numbers as their text, or what is wrong with it."""
     twice: list[str] = []
     try:
@@ -265,10 +293,10 @@ def _object(line: str) -> dict[str, object] | str:
             parse_constant=str,
         )
     except (ValueError, RecursionError) as exc:
-        return f"not JSON ({exc})"
+        return Fault(f"not JSON ({exc})")
     if twice:
-        return f"{shown(twice[0])} is given twice"
-    return row if isinstance(row, dict) else f"{shown(row)} is not an object"
+        return Fault(f"{shown(twice[0])} is given twice")
+    return row if isinstance(row, dict) else Fault(f"{shown(row)} is not an object")
 
 
 def _members(pairs: list[tuple[str, object]], twice: list[str]) -> dict[str, object]:

@@ -10,7 +10,7 @@ from shared.errors import InvalidSweep
 from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
 from shared.manifest import Axis
 from shared.ranges import MAX_VALUES, checked_range, parse_range
-from shared.sources import Faults, RowSource, ValueSource
+from shared.sources import Fault, Faults, RowSource, ValueSource
 
 Spread = range | Iterator[Value]
 """All values of one field: a lazy range of seeds, or one after the other."""
@@ -164,6 +164,9 @@ def _fixed(name: str, value: object) -> Value:
 def _source_values(name: str, source: ValueSource) -> Iterator[Value]:
     faults = Faults(source.what)
     for number, value in source.numbered():
+        if isinstance(value, Fault):
+            faults.add(f"{source.unit} {number:,}: {value}")
+            continue
         try:
             yield check_value(name, value)
         except InvalidSweep as exc:
@@ -248,20 +251,20 @@ class _InlineRows:
     def header(self) -> Sequence[str]:
         return tuple(self._rows[0])
 
-    def rows(self) -> Iterator[Sequence[object] | str]:
+    def rows(self) -> Iterator[Sequence[object] | Fault]:
         header = self.header()
         for row in self._rows:
             yield row_cells(header, row)
 
 
-def row_cells(header: Sequence[str], row: Mapping[str, object]) -> Sequence[object] | str:
+def row_cells(header: Sequence[str], row: Mapping[str, object]) -> Sequence[object] | Fault:
     """A row's cells in the order of the header, or what is wrong with its columns."""
     missing = [name for name in header if name not in row]
     extra = [name for name in row if name not in header]
     if missing:
-        return f"{' and '.join(missing)} is missing"
+        return Fault(f"{' and '.join(missing)} is missing")
     if extra:
-        return f"{shown(extra[0])} is extra, the first row has no such column"
+        return Fault(f"{shown(extra[0])} is extra, the first row has no such column")
     return [row[name] for name in header]
 
 
@@ -294,7 +297,7 @@ def _row_axis(source: RowSource, header: tuple[str, ...], notes: list[str]) -> A
     faults = Faults(source.what)
     number = 0
     for number, cells in enumerate(source.rows(), 1):
-        if isinstance(cells, str):
+        if isinstance(cells, Fault):
             faults.add(f"row {number:,}: {cells}")
             continue
         try:

@@ -11,6 +11,10 @@ MAX_FAULTS = 20
 """Told in one go; a file with more of them has one cause."""
 
 
+class Fault(str):
+    """What is wrong with a row, in its place."""
+
+
 @runtime_checkable
 class ValueSource(Protocol):
     """Values of one field, such as the lines of a file."""
@@ -24,7 +28,7 @@ class ValueSource(Protocol):
         """What counts them: ``line``."""
 
     def numbered(self) -> Iterator[tuple[int, object]]:
-        """Each value with its number in the source.
+        """Each value, or its fault, with its number in the source.
 
         Raises:
             InvalidSweep: It can't be read.
@@ -46,8 +50,8 @@ class RowSource(Protocol):
             InvalidSweep: It can't be read.
         """
 
-    def rows(self) -> Iterator[Sequence[object] | str]:
-        """Each row's cells in the order of the header, or what is wrong with the row.
+    def rows(self) -> Iterator[Sequence[object] | Fault]:
+        """Each row's cells in the order of the header, or the row's fault.
 
         Raises:
             InvalidSweep: It can't be read on.

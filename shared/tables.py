@@ -22,7 +22,7 @@ from shared.fields import Value
 from shared.groups import Group, deciding_fields, group_key
 from shared.json_values import json_value
 
-CACHED_CHARS = 16 * 2**20
+CACHED_CHARS = 4 * 2**20
 """Characters of text that one table keeps decoded; the chunk in use is kept in any case."""
 VALUE_CHARS = 16
 """What a value that is no text counts for."""

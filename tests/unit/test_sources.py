@@ -160,6 +160,20 @@ def test_an_empty_cell_is_null_where_a_field_may_be_null(write: Callable[..., Sw
     assert (second.negative_prompt, second.scheduler) == ("c", "DDIMScheduler")
 
 
+def test_in_json_and_parquet_an_empty_text_is_no_null(write: Callable[..., Sweep]) -> None:
+    objects = '{"prompt": "a", "negative_prompt": ""}\n{"prompt": "b", "negative_prompt": null}\n'
+    table = parquet(prompt=["a", "b"], negative_prompt=["", None])
+    column = {"column": "negative_prompt"}
+    for sweep in (
+        write({"a.jsonl": objects}, rows="a.jsonl"),
+        write({"a.parquet": table}, rows="a.parquet"),
+        write({"a.jsonl": objects}, negative_prompt={"file": "a.jsonl", **column}),
+        write({"a.parquet": table}, negative_prompt={"file": "a.parquet", **column}),
+    ):
+        jobs = [sweep.layout.job(index) for index in range(2)]
+        assert [job.negative_prompt for job in jobs] == ["", None]
+
+
 def test_repeated_rows_tuples_and_lines_are_dropped_and_counted(
     write: Callable[..., Sweep],
 ) -> None:
@@ -342,6 +356,21 @@ def test_of_very_many_faults_twenty_are_told(write: Callable[..., Sweep]) -> Non
             {"p.csv": "text\na\n"},
             {"prompt": {"file": "p.csv", "column": "txt"}},
             "p.csv has no column 'txt': did you mean 'text'?",
+        ),
+        (
+            {"p.parquet": parquet(text=["a"])},
+            {"prompt": {"file": "p.parquet", "column": "txt"}},
+            "p.parquet has no column 'txt': did you mean 'text'?",
+        ),
+        (
+            {"p.jsonl": '{"text": "a", "more": {}}\n{"text": "b"}\n{"more": 1}\n{"text": []}\n'},
+            {"prompt": {"file": "p.jsonl", "column": "text"}},
+            "p.jsonl has 2 faults: row 3: 'text' is missing; row 4: prompt [] is not a text",
+        ),
+        (
+            {"p.csv": "text,id\na,1\nb\nc,1,2\n"},
+            {"prompt": {"file": "p.csv", "column": "text"}},
+            "p.csv has 2 faults: row 2: id is missing; row 3: '2' is extra, the header has 2",
         ),
         (
             {"p.txt": "a\n" + "x" * 16_385 + "\n"},
