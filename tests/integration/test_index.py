@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -373,3 +376,90 @@ def test_a_finaliser_that_lost_its_lease_leaves_the_pointer_alone(
 
     assert pointer_of(client, sweep) == seen[0]
     assert client.status(sweep.id).state == "done"
+
+
+def test_the_code_on_the_reader_s_page_runs(
+    client: Client,
+    hand: HandWorker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep = study(prompt=["a star", "a cat"], guidance_scale=[1, 7.5])
+    client.submit(sweep)
+    hand.work(sweep)
+    make_finaliser(client).run_pending()
+    pointer = pointer_of(client, sweep)
+    (tmp_path / "index.json").write_bytes(client.storage.get(pointer_key(sweep.id)))
+    client.storage.get_file(pointer.parquet.key, tmp_path / "index.parquet")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "index.md").read_text(encoding="utf-8")
+
+    exec(page.split("```python\n")[1].split("```")[0], {})
+
+    assert capsys.readouterr().out == "12 3\n"
+
+
+def test_a_finaliser_that_is_closed_gives_its_sweep_to_the_next(
+    client: Client, hand: HandWorker
+) -> None:
+    sweep = study()
+    client.submit(sweep)
+    hand.work(sweep)
+    closing = make_finaliser(client, inline_jobs=0)
+    sizes, entered, go_on = client.storage.sizes, Event(), Event()
+
+    def slow(keys: Any) -> Any:
+        entered.set()
+        assert go_on.wait(10)
+        return sizes(keys)
+
+    client.storage.sizes = slow  # type: ignore[method-assign]
+    closing.run_pending()
+    assert entered.wait(10)
+    closing._stopping.set()
+    go_on.set()
+    closing.close()
+    client.storage.sizes = sizes  # type: ignore[method-assign]
+
+    assert not client.storage.exists(pointer_key(sweep.id))
+    assert make_finaliser(client).run_pending() == 1
+    assert len(read_index(client, sweep)[1]) == 12
+
+
+def test_a_lease_is_renewed_while_the_index_is_written(client: Client, hand: HandWorker) -> None:
+    sweep = study()
+    client.submit(sweep)
+    hand.work(sweep)
+    finaliser = make_finaliser(client, lease_seconds=0.4)
+    put_file = client.storage.put_file
+
+    def slow(key: str, *args: Any, **given: Any) -> None:
+        deadline = time.monotonic() + 1.0  # two and a half leases
+        while time.monotonic() < deadline:
+            client.queue.reap(10)
+            time.sleep(0.05)
+        put_file(key, *args, **given)
+
+    client.storage.put_file = slow  # type: ignore[method-assign]
+    finaliser.run_pending()
+    client.storage.put_file = put_file  # type: ignore[method-assign]
+
+    assert client.status(sweep.id).state == "done"
+    assert pointer_of(client, sweep).number == 1
+
+
+def test_storage_that_is_down_puts_the_index_off(client: Client, hand: HandWorker) -> None:
+    sweep = study()
+    client.submit(sweep)
+    hand.work(sweep)
+    down = type(client.storage).connect(
+        client.settings.with_values(s3_endpoint_url="http://127.0.0.1:9")
+    )
+    sweeps = ClaimedSweeps(client.queue, client.storage)
+
+    assert Finaliser(client.queue, down, sweeps).run_pending() == 0
+
+    assert client.status(sweep.id).state == "finalising"
+    assert make_finaliser(client).run_pending() == 1
+    assert len(read_index(client, sweep)[1]) == 12
