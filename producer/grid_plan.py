@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, groupby
 
+from shared.axis import Axis
 from shared.errors import InvalidInput
 from shared.fields import FIELDS, Value, nearest, shown
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 
 Limits = tuple[int, int]
 """The most rows and columns of a page."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from producer.parquet_rows import ParquetRows
-from shared.axes import row_cells
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, nearest, shown
 from shared.sources import Fault, RowSource, ValueSource
+from shared.sweep_axes import row_cells
 
 MAX_LINE_CHARS = 2**20
 """Bounds what is read at a time from a file that is no text at all."""

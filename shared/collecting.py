@@ -6,13 +6,13 @@ from array import array
 from collections import Counter
 from hashlib import blake2b
 
+from shared.axis import Axis, make_axis
 from shared.chunk_spool import ChunkSpool
 from shared.chunks import CHUNK_ROWS, INLINE_CHARS, INLINE_VALUES, columns_of, pack_chunk
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, Value
 from shared.groups import deciding_fields, group_key
 from shared.layout import MAX_BLOCKS
-from shared.manifest import Axis, make_axis
 from shared.tables import RowGroup, Table, tallies_content
 
 MAX_ROWS = 10_000_000

@@ -13,12 +13,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from shared.axis import Axis
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, REQUIRED, Value
 from shared.groups import Group, deciding_fields, group_key
 from shared.job import Job
 from shared.lanes import cost, lane_key, model_key, recipe_key
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 
 MAX_BLOCKS = 4096
 """Bounds the cursors of one sweep, and what one script may touch."""

@@ -5,79 +5,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from shared.axis import Axis
 from shared.canonical import canonical_json, sha256_hex
-from shared.chunks import DIGEST, MAX_CHUNK_ROWS, ChunkSource
+from shared.chunks import ChunkSource
 from shared.errors import InvalidManifest, InvalidSweep
-from shared.fields import FIELDS, REQUIRED, Value, nearest, shown
-from shared.groups import deciding_fields, group_key
-from shared.json_values import json_value
+from shared.fields import FIELDS, REQUIRED, Value, shown
+from shared.json_values import check_field, json_object, json_value
+from shared.manifest_axes import read_axis
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
-from shared.ranges import MAX_JOBS, MAX_VALUES, checked_range, compact
-from shared.tables import RowGroup, Table, TableColumn
+from shared.ranges import MAX_JOBS
+from shared.tables import Table
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 16 * 2**20
 """Bounds what one worker parses to serve one sweep."""
 FORMATS = ("png",)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """Values that multiply with the other axes; several fields when they vary together.
-
-    Attributes:
-        fields: Job fields, each in no other axis.
-        columns: One sequence a field, all of one length; a ``range`` is never listed, and those
-            of a table are read when they are asked for.
-    """
-
-    fields: tuple[str, ...]
-    columns: tuple[Sequence[Value], ...]
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def values(self, number: int) -> dict[str, Value]:
-        """The fields of value ``number``, 0 <= number < len(axis)."""
-        return {
-            name: column[number] for name, column in zip(self.fields, self.columns, strict=True)
-        }
-
-    @classmethod
-    def of_table(cls, table: Table) -> Axis:
-        """An axis whose values are kept in chunks."""
-        columns = tuple(TableColumn(table, number) for number in range(len(table.fields)))
-        return cls(fields=table.fields, columns=columns)
-
-    @property
-    def table(self) -> Table | None:
-        """What keeps its values in chunks; None where the manifest has them all."""
-        first = self.columns[0]
-        return first.table if isinstance(first, TableColumn) else None
-
-    def distinct(self, name: str) -> Sequence[Value]:
-        """A field's different values, read from no chunk where the field decides lane or recipe.
-
-        Of ``guidance_scale`` in a table that is one value above 1 and one that is not.
-        """
-        if self.table is not None and name in self.table.deciding:
-            place = self.table.deciding.index(name)
-            return tuple(dict.fromkeys(group.values[place] for group in self.table.groups))
-        return self.columns[self.fields.index(name)]
-
-    def to_json(self) -> dict[str, object]:
-        """The axis as the manifest writes it."""
-        if self.table is not None:
-            return {"fields": list(self.fields), "chunks": self.table.to_json()}
-        (first, *others) = self.columns
-        if isinstance(first, range) and not others:
-            return {"fields": list(self.fields), "range": [first.start, first.stop, first.step]}
-        return {"fields": list(self.fields), "columns": [list(column) for column in self.columns]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,18 +179,20 @@ def _refuse_constant(token: str) -> object:
 def _manifest(data: object, chunks: ChunkSource) -> Manifest:
     if isinstance(data, dict) and "seedbed" in data:
         _check_version(data["seedbed"])  # first: another version has other members
-    body = _object(data, "it", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
+    body = json_object(data, "it", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
     fixed = body["fixed"]
     if not isinstance(fixed, dict):
         raise InvalidManifest(f"manifest: fixed is {shown(fixed)}, not an object")
     if not isinstance(body["axes"], list):
         raise InvalidManifest(f"manifest: axes is {shown(body['axes'])}, not a list")
     for name in fixed:
-        _check_field("fixed", name)
+        check_field("fixed", name)
     values = {
         name: json_value(f"manifest: fixed.{name}", name, value) for name, value in fixed.items()
     }
-    axes = tuple(_axis(item, f"axes[{number}]", chunks) for number, item in enumerate(body["axes"]))
+    axes = tuple(
+        read_axis(item, f"axes[{number}]", chunks) for number, item in enumerate(body["axes"])
+    )
     _check_coverage(list(values), axes)
     for axis in axes:
         if len(axis) == 1 and axis.table is not None:
@@ -270,21 +218,8 @@ def _check_version(version: object) -> None:
         )
 
 
-def _object(data: object, path: str, names: set[str]) -> dict[str, object]:
-    if not isinstance(data, dict):
-        raise InvalidManifest(f"manifest: {path} is {shown(data)}, not an object")
-    for name in data:
-        if name not in names:
-            hint = nearest(name, sorted(names))
-            raise InvalidManifest(f"manifest: {path} has a member {shown(name)}: {hint}")
-    missing = sorted(names - set(data))
-    if missing:
-        raise InvalidManifest(f"manifest: {path} has no {' and no '.join(missing)}: add it")
-    return data
-
-
 def _output(data: object) -> Output:
-    output = _object(data, "output", {"format", "key"})
+    output = json_object(data, "output", {"format", "key"})
     if output["format"] not in FORMATS:
         raise InvalidManifest(f"manifest: output.format {shown(output['format'])} is not 'png'")
     if not isinstance(output["key"], str):
@@ -292,136 +227,11 @@ def _output(data: object) -> Output:
     return Output(format=str(output["format"]), key=check_template(output["key"]))
 
 
-def _check_field(path: str, name: object) -> None:
-    if not isinstance(name, str) or name not in FIELDS:
-        hint = nearest(name if isinstance(name, str) else "", list(FIELDS))
-        raise InvalidManifest(f"manifest: {path} has {shown(name)}, which is not a field: {hint}")
-
-
-def _axis(data: object, path: str, chunks: ChunkSource) -> Axis:
-    kinds = ("range", "columns", "chunks")
-    if not isinstance(data, dict) or set(data) not in [{"fields", kind} for kind in kinds]:
-        raise InvalidManifest(f"manifest: {path} needs fields and one of range, columns or chunks")
-    names = data["fields"]
-    if not isinstance(names, list) or not names:
-        raise InvalidManifest(f"manifest: {path}.fields {shown(names)} is not a list of fields")
-    for name in names:
-        _check_field(f"{path}.fields", name)
-    if len(set(names)) < len(names):
-        raise InvalidManifest(f"manifest: {path}.fields {shown(names)} has a field twice: keep one")
-    if "range" in data:
-        return Axis(fields=tuple(names), columns=(_range(data["range"], names, path),))
-    if "chunks" in data:
-        return Axis.of_table(_table(data["chunks"], names, f"{path}.chunks", chunks))
-    columns = data["columns"]
-    if (
-        not isinstance(columns, list)
-        or len(columns) != len(names)
-        or not all(isinstance(column, list) for column in columns)
-        or len({len(column) for column in columns}) != 1
-        or not 0 < len(columns[0]) <= MAX_VALUES
-    ):
-        raise InvalidManifest(
-            f"manifest: {path}.columns needs one list a field, of one length from 1 to {MAX_VALUES}"
-        )
-    checked: dict[str, Sequence[Value]] = {
-        name: tuple(json_value(f"manifest: {path}.columns", name, value) for value in column)
-        for name, column in zip(names, columns, strict=True)
-    }
-    if len(set(zip(*checked.values(), strict=True))) != len(columns[0]):
-        raise InvalidManifest(f"manifest: {path} repeats a value: drop the repetition")
-    return make_axis(checked)
-
-
-def make_axis(columns: Mapping[str, Sequence[Value]]) -> Axis:
-    """An axis of distinct values in its one canonical form."""
-    names = tuple(name for name in FIELDS if name in columns)
-    if len(names) == 1:
-        return Axis(fields=names, columns=(compact(names[0], columns[names[0]]),))
-    return Axis(fields=names, columns=tuple(columns[name] for name in names))
-
-
 class _NoChunks:
     """Where nobody said where the chunks are."""
 
     def body(self, digest: str) -> bytes:
         raise InvalidManifest(f"chunk {digest[:12]} can't be read here: no storage was named")
-
-
-def _table(data: object, names: list[str], path: str, chunks: ChunkSource) -> Table:
-    body = _object(data, path, {"size", "rows", "groups", "tallies"})
-    if names != [name for name in FIELDS if name in names]:
-        raise InvalidManifest(f"manifest: {path} has its fields in another order than the table's")
-    size, rows, tallies = body["size"], body["rows"], body["tallies"]
-    if type(size) is not int or not 0 < size <= MAX_CHUNK_ROWS:
-        raise InvalidManifest(
-            f"manifest: {path}.size {shown(size)} is not a whole number from 1 to {MAX_CHUNK_ROWS}"
-        )
-    if not isinstance(rows, list) or not all(_is_digest(item) for item in rows):
-        raise InvalidManifest(f"manifest: {path}.rows is not a list of SHA-256 in hex digits")
-    groups = _row_groups(body["groups"], deciding_fields(names), f"{path}.groups")
-    count = sum(group.count for group in groups)
-    if len(rows) != -(-count // size):
-        raise InvalidManifest(f"manifest: {path} has {len(rows):,} chunks for {count:,} rows")
-    if tallies is not None and not _is_digest(tallies):
-        raise InvalidManifest(f"manifest: {path}.tallies is neither a SHA-256 nor null")
-    if (tallies is None) != (len(groups) == 1):
-        raise InvalidManifest(f"manifest: {path}.tallies is for several groups, null for one")
-    return Table(
-        fields=tuple(names),
-        size=size,
-        chunks=tuple(rows),
-        groups=groups,
-        tallies=tallies if isinstance(tallies, str) else None,
-        source=chunks,
-    )
-
-
-def _row_groups(data: object, deciding: tuple[str, ...], path: str) -> tuple[RowGroup, ...]:
-    if not isinstance(data, list) or not data:
-        raise InvalidManifest(f"manifest: {path} is {shown(data)}, not a list of groups")
-    groups = []
-    for number, item in enumerate(data):
-        here = f"{path}[{number}]"
-        body = _object(item, here, {"count", "values"})
-        count, values = body["count"], body["values"]
-        if type(count) is not int or not 0 < count <= MAX_JOBS:
-            raise InvalidManifest(f"manifest: {here}.count {shown(count)} is not a count of rows")
-        if not isinstance(values, list) or len(values) != len(deciding):
-            wanted = ", ".join(deciding) or "no field"
-            raise InvalidManifest(f"manifest: {here}.values needs a value of {wanted}")
-        checked = tuple(
-            json_value(f"manifest: {here}.values", name, value)
-            for name, value in zip(deciding, values, strict=True)
-        )
-        groups.append(RowGroup(count=count, values=checked))
-    if len({group_key(deciding, group.values) for group in groups}) < len(groups):
-        raise InvalidManifest(f"manifest: {path} has two groups of one lane and recipe: join them")
-    return tuple(groups)
-
-
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and DIGEST.fullmatch(value) is not None
-
-
-def _range(data: object, names: list[str], path: str) -> Sequence[Value]:
-    if (
-        not isinstance(data, list)
-        or len(data) != 3
-        or not all(isinstance(part, int) and not isinstance(part, bool) for part in data)
-        or data[2] < 1
-        or data[1] <= data[0]
-        or len(names) != 1
-        or FIELDS[names[0]].kind != "integer"
-        or FIELDS[names[0]].decides != "row"
-    ):
-        raise InvalidManifest(
-            f"manifest: {path}.range {shown(data)} is not [start, stop, step] of seed, rising"
-        )
-    try:
-        return checked_range(names[0], range(*data))
-    except InvalidSweep as exc:
-        raise InvalidManifest(f"manifest: {path}.range: {exc}") from exc
 
 
 def _check_coverage(fixed: list[str], axes: tuple[Axis, ...]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from shared.axes import read_axes
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, nearest, shown
 from shared.layout import Layout
@@ -20,6 +19,7 @@ from shared.manifest import (
 from shared.numbers import finite_number, whole_number
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
 from shared.ranges import MAX_VALUES
+from shared.sweep_axes import read_axes
 
 DIRECTIVES = (
     "zip",

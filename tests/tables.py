@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from unittest.mock import patch
 
+from shared.axis import Axis
 from shared.collecting import RowCollector
 from shared.fields import Value
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 from shared.sweep import Sweep
 
 

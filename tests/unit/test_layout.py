@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.axis import Axis
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS
 from shared.lanes import cost, lane_key, model_key, recipe_key
 from shared.layout import MAX_BLOCKS, Layout
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 from tests.factories import make_sweep
 from tests.strategies import sweeps
 from tests.tables import with_tables

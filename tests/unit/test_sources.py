@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.sweep_file import load_sweep
-from shared.axes import read_axes
 from shared.errors import InvalidSweep
 from shared.sweep import Sweep
+from shared.sweep_axes import read_axes
 from tests.factories import make_sweep
 from tests.strategies import texts
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from shared.axis import Axis
 from shared.collecting import RowCollector, in_table_order
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
-from shared.manifest import Axis
 from shared.ranges import MAX_VALUES, checked_range, parse_range
 from shared.sources import Fault, Faults, RowSource, ValueSource
 
