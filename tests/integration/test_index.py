@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +23,7 @@ from shared.records import Receipt, receipt_lines, receipts_key
 from shared.settings import Settings
 from shared.sweep_index import COLUMNS, IndexPointer, pointer_key
 from tests.factories import make_sweep
+from tests.pool import eventually
 from tests.producer_pool import HandWorker
 from worker.finalising import Finaliser
 from worker.sweeps import ClaimedSweeps
@@ -462,4 +467,61 @@ def test_storage_that_is_down_puts_the_index_off(client: Client, hand: HandWorke
 
     assert client.status(sweep.id).state == "finalising"
     assert make_finaliser(client).run_pending() == 1
+    assert len(read_index(client, sweep)[1]) == 12
+
+
+DYING_FINALISER = """
+import os, signal, sys
+from shared.queue import JobQueue
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.finalising import Finaliser
+from worker.sweeps import ClaimedSweeps
+
+settings = Settings.resolve({}, os.environ)
+queue = JobQueue.connect(settings.redis_url, settings.pool)
+storage = Storage.connect(settings)
+method, part = sys.argv[1:]
+call = getattr(storage, method)
+
+def die(key, *args, **given):
+    if part in key:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return call(key, *args, **given)
+
+setattr(storage, method, die)
+Finaliser(queue, storage, ClaimedSweeps(queue, storage), lease_seconds=1.0).run_pending()
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [
+        ("get", "/receipts/"),
+        ("put_file", ".parquet"),
+        ("put_file", ".jsonl"),
+        ("put", "index.json"),
+    ],
+)
+def test_a_finaliser_process_that_is_killed_is_followed_by_another(
+    client: Client, hand: HandWorker, method: str, part: str
+) -> None:
+    sweep = study()
+    client.submit(sweep)
+    hand.work(sweep)
+    put_receipts(client, sweep, hand, range(12))
+    killed = subprocess.run(
+        [sys.executable, "-c", DYING_FINALISER, method, part],
+        env={**os.environ, **client.settings.to_environ()},
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not client.storage.exists(pointer_key(sweep.id))
+
+    finaliser = make_finaliser(client)
+    eventually(finaliser.run_pending, seconds=20, what="the lease is over")
+
+    assert client.status(sweep.id).state == "done"
     assert len(read_index(client, sweep)[1]) == 12
