@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,10 @@ from PIL import Image
 from producer import Client, Sweep
 from producer.cli.main import _exit_code
 from producer.find import Finding
+from producer.sweep_file import load_sweep
+from shared.chunks import INLINE_VALUES
 from shared.errors import InvalidInput, StorageError
+from shared.queue import CommitGroup
 from shared.records import Receipt, receipt_lines, receipts_key
 from shared.settings import Settings
 from shared.sweep_index import IndexPointer, pointer_key
@@ -320,3 +324,43 @@ def test_a_finding_closes_its_engine(client: Client, hand: HandWorker) -> None:
         assert finding.count() == 0
     with pytest.raises(InvalidInput):
         finding.count()
+
+
+def test_a_long_table_of_rows_is_asked_by_its_columns(
+    client: Client, hand: HandWorker, tmp_path: Path
+) -> None:
+    # given: rows that lie in chunks, in blocks of their own by their steps and guidance
+    count = INLINE_VALUES + 300
+    with (tmp_path / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "num_inference_steps", "guidance_scale"])
+        for row in range(count):
+            writer.writerow([f"row {row}, 狗", 10 + row % 3, 1 + row % 2])
+    (tmp_path / "sweep.json").write_text(
+        json.dumps({"name": "study", "model": "demo", "rows": "rows.csv", "seed": "0..1"})
+    )
+    sweep = load_sweep(tmp_path / "sweep.json")
+    submission = client.submit(sweep)
+    hand.claim(1)
+    done = [position for position in range(sweep.layout.total) if position % 7]
+    group = CommitGroup(
+        sweep_id=sweep.id,
+        epoch=client.queue.status(sweep.id).epoch,
+        positions=done,
+        bytes=[1] * len(done),
+    )
+    client.queue.commit(None, [group])
+    assert submission.total == 2 * count
+
+    with client.search("study", "num_inference_steps = 11 and guidance_scale > 1") as finding:
+        indices = list(finding.indices())
+        titles = [hit.title for hit in finding.hits(1)]
+
+    layout = sweep.layout
+    wanted = []
+    for index in range(layout.total):
+        job = layout.job(index)
+        if job.num_inference_steps == 11 and job.guidance_scale > 1:
+            wanted += [index] if layout.position_of(index) % 7 else []
+    assert indices == wanted
+    assert "row" in titles[0]
