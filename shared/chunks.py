@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from shared.canonical import canonical_json, sha256_hex
-from shared.errors import InvalidManifest
+from shared.errors import InvalidManifest, InvalidSweep
 from shared.fields import Value
 
 CHUNK_ROWS = 1_000
@@ -27,6 +27,8 @@ INLINE_CHARS = 2**20
 """... unless their texts have more characters than this in all."""
 MAX_CHUNK_BYTES = 128 * 2**20
 """Bounds what one chunk takes when decompressed: a thousand rows of the longest texts."""
+COMPRESSION = 5
+"""zlib's level: higher ones take twice the time for a few percent."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,9 +49,19 @@ def chunk_key(digest: str) -> str:
 
 
 def pack_chunk(content: object) -> tuple[str, bytes]:
-    """Name and compressed body of what a chunk says."""
+    """Name and compressed body of what a chunk says.
+
+    Raises:
+        InvalidSweep: It is too long for those who are to read it.
+    """
     text = canonical_json(content)
-    return sha256_hex(text), zlib.compress(text.encode(), 5)
+    body = text.encode()
+    if len(body) > MAX_CHUNK_BYTES:
+        raise InvalidSweep(
+            f"the sweep has texts so long that {CHUNK_ROWS:,} rows are over "
+            f"{MAX_CHUNK_BYTES:,} bytes: shorten them"
+        )
+    return sha256_hex(text), zlib.compress(body, COMPRESSION)
 
 
 def unpack_chunk(digest: str, body: bytes) -> object:

@@ -206,6 +206,38 @@ def test_fields_of_a_zip_vary_together_at_its_place(write: Callable[..., Sweep])
     assert (job.height, job.width) == (72, 256)
 
 
+def test_one_file_may_say_all_there_is_to_say(tmp_path: Path) -> None:
+    (tmp_path / "more-prompts.txt").write_text("a tree\na {literal} tree\n", encoding="utf-8")
+    (tmp_path / "jobs.csv").write_text("eta,width\n0,64\n0.5,64\n0,128\n", encoding="utf-8")
+    (tmp_path / "s.yaml").write_text(
+        """\
+name: shapes-study
+model: demo
+height: 64
+seed: 0..31
+guidance_scale: [1.0, 4.0, 7.5]
+negative_prompt: [null, "blurry"]
+prompt:
+  - a red circle on a blue background
+  - {template: "a {green|white} star on {a red|an orange} background"}
+  - {file: more-prompts.txt}
+zip:
+  - {scheduler: [DDIMScheduler, EulerDiscreteScheduler], num_inference_steps: [50, 20]}
+rows: jobs.csv
+output: {format: png}
+""",
+        encoding="utf-8",
+    )
+    sweep = load_sweep(tmp_path / "s.yaml")
+    assert sweep.layout.total == 32 * 3 * 2 * (1 + 4 + 2) * 2 * 3
+    assert sweep.manifest.fields_by_axis == (
+        *("seed", "guidance_scale", "negative_prompt", "prompt"),
+        *("scheduler", "num_inference_steps", "width", "eta"),
+    )
+    last = sweep.layout.job(sweep.layout.total - 1)
+    assert (last.prompt, last.num_inference_steps, last.width) == ("a {literal} tree", 20, 128)
+
+
 def test_a_sweep_may_be_toml(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one # two\nthree\n", encoding="utf-8")
     (tmp_path / "s.toml").write_text(

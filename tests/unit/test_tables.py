@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shared.chunk_spool import MEMORY_BYTES, ChunkSpool
 from shared.chunks import pack_chunk, unpack_chunk
-from shared.errors import InvalidManifest
+from shared.errors import InvalidManifest, InvalidSweep
 from shared.layout import Layout
 from shared.manifest import Manifest, parse_manifest
 from shared.schema import manifest_schema
@@ -169,6 +169,14 @@ def test_a_chunk_that_swells_is_refused_before_it_fills_memory(
     digest, body = pack_chunk([["a" * 5_000]])
     with pytest.raises(InvalidManifest, match="above 1,000 bytes"):
         unpack_chunk(digest, body)
+
+
+def test_texts_too_long_for_their_readers_are_refused_when_they_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.chunks.MAX_CHUNK_BYTES", 1_000)
+    with pytest.raises(InvalidSweep, match="over 1,000 bytes: shorten them"):
+        chunked_define(3, prompt=[f"{n:0500}" for n in range(3)])
 
 
 @pytest.mark.parametrize(
