@@ -165,8 +165,8 @@ def test_a_body_that_is_not_its_digests_is_refused(
 def test_a_chunk_that_swells_is_refused_before_it_fills_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared.chunks.MAX_CHUNK_BYTES", 1_000)
     digest, body = pack_chunk([["a" * 5_000]])
+    monkeypatch.setattr("shared.chunks.MAX_CHUNK_BYTES", 1_000)
     with pytest.raises(InvalidManifest, match="above 1,000 bytes"):
         unpack_chunk(digest, body)
 
