@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -42,6 +41,7 @@ from shared.sweep_index import (
 from worker.index_files import WrittenIndex, write_index
 from worker.index_records import JobRecords
 from worker.indexing import LOOKED_UP, Accountant, Check, SweepAccount, index_rows
+from worker.scratch import scratch_folder
 from worker.sweeps import ClaimedSweeps
 
 LEASE_SECONDS = 60.0
@@ -190,22 +190,20 @@ class Finaliser:
 
         sweep_id = item.sweep_id
         layout = self._sweeps.layout(sweep_id)
-        with tempfile.TemporaryDirectory(prefix="seedbed-index-") as name:
-            folder = Path(name)
-            with JobRecords(folder, layout.total) as records:
-                accountant = Accountant(self._queue, self._storage, check, self._looked_up)
-                account = accountant.account(sweep_id, layout, records, folder)
-                cancelled = self._queue.status(sweep_id).state == "cancelled"
-                if account.missing and not cancelled:
-                    logger.warning(
-                        "sweep reopened: images are gone from storage",
-                        extra={"sweep": sweep_id, "missing": len(account.missing)},
-                    )
-                    self._queue.repair(sweep_id, missing=account.missing)
-                    return
-                if account.missing:
-                    accountant.add_receipts(sweep_id, account)
-                self._publish(token, item, account, folder, cancelled, check)
+        with scratch_folder() as folder, JobRecords(folder, layout.total) as records:
+            accountant = Accountant(self._queue, self._storage, check, self._looked_up)
+            account = accountant.account(sweep_id, layout, records, folder)
+            cancelled = self._queue.status(sweep_id).state == "cancelled"
+            if account.missing and not cancelled:
+                logger.warning(
+                    "sweep reopened: images are gone from storage",
+                    extra={"sweep": sweep_id, "missing": len(account.missing)},
+                )
+                self._queue.repair(sweep_id, missing=account.missing)
+                return
+            if account.missing:
+                accountant.add_receipts(sweep_id, account)
+            self._publish(token, item, account, folder, cancelled, check)
         self._queue.finish(token, sweep_id, item.epoch)
         logger.info("sweep ended", extra={"sweep": sweep_id})
 
