@@ -160,8 +160,9 @@ def storage_lines(checked: StorageCheck) -> list[str]:
     about = "" if checked.exact else "about "
     lines = []
     if checked.stored + checked.missing:
+        exist = "image exists" if checked.stored == 1 else "images exist"
         lines.append(
-            f"{about}{checked.stored:,} images exist already, {about}{checked.missing:,} to render"
+            f"{about}{checked.stored:,} {exist} already, {about}{checked.missing:,} to render"
         )
     for item in checked.weights:
         model = one_line(item.model)
@@ -172,7 +173,8 @@ def storage_lines(checked: StorageCheck) -> list[str]:
             f"used it; 'seedbed worker --model {model}' makes them known"
         )
     if checked.unknown:
-        lines.append(f"no telling for {checked.unknown:,} jobs of unknown weights")
+        jobs = "job" if checked.unknown == 1 else "jobs"
+        lines.append(f"no telling for {checked.unknown:,} {jobs} of unknown weights")
     if not checked.reuse:
         lines.append("reuse is off: all are rendered again, whatever exists")
     return lines

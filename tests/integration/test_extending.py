@@ -185,7 +185,7 @@ def test_the_command_says_what_exists_and_whose_weights_it_went_by(
     arguments = ["plan", "--model", "a/b", "-p", "a", "--check-storage"]
     text = seedbed(capsys, *arguments)
     assert "weights of a/b are not known" in text
-    assert "no telling for 1 jobs" in text
+    assert "no telling for 1 job of" in text
 
 
 def test_without_a_pool_storage_cannot_be_checked(
