@@ -51,7 +51,7 @@ def _facts(item: ServedModel) -> list[tuple[str, str]]:
     """Name and text of each line."""
     sizes = ", ".join(str(size) for size in item.batch_sizes)
     batches = f", batches of {sizes}" if sizes else ""
-    workers = ("workers", f"{item.workers:,}, {item.loaded:,} have it loaded{batches}")
+    workers = ("workers", f"{item.workers:,}, {item.loaded:,} with it loaded{batches}")
     if item.weights is None:
         why = "no worker has loaded it yet" if item.pin is None else "another version serves it"
         return [("weights", f"not known: {why}"), workers]

@@ -24,7 +24,7 @@ def test_it_lists_weights_size_schedulers_fields_and_workers(seedbed: Call, clie
         "  size       64 x 64",
         "  schedulers PNDMScheduler (its own), DDIMScheduler",
         "  fields     model, prompt, seed",
-        "  workers    1, 1 have it loaded, batches of 4",
+        "  workers    1, 1 with it loaded, batches of 4",
     ]
     (found,) = json.loads(seedbed("models", "--json").out)
     assert found["weights"] == worker.pin.weights
