@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from producer.done import done_positions
 from producer.results import SweepResults
 from producer.stored import stored_sizes
-from shared.errors import InvalidManifest, StorageError, UnknownSweep
+from shared.errors import InvalidManifest, InvalidSettings, StorageError, UnknownSweep
 from shared.records import manifest_key
+from shared.stored_chunks import upload_chunks
 
 if TYPE_CHECKING:
     from shared.layout import Layout
@@ -67,11 +68,17 @@ class Submitter:
         """Store the manifest, then queue the jobs, then count what storage already holds.
 
         Raises:
-            InvalidSettings: Storage or queue are not what the settings say.
+            InvalidSettings: Storage or queue are not what the settings say, or the sweep has
+                rows in chunks and there are no credentials to store them.
             StorageError: Storage does not answer; nothing was queued.
             QueueUnavailable: Redis does not answer.
         """
         has_storage = self._storage.has_credentials
+        if not has_storage and sweep.manifest.tables:
+            raise InvalidSettings(
+                "the sweep's rows are kept in the bucket, and there are no credentials for it: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
         if has_storage:
             self._store_manifest(sweep)
         submitted = self._queue.submit(make_record(sweep, self._owner))
@@ -95,7 +102,7 @@ class Submitter:
         )
 
     def _store_manifest(self, sweep: Sweep) -> None:
-        """Put the manifest beside the images, but not over that of another sweep."""
+        """Put manifest and rows beside the images, but not over those of another sweep."""
         text = sweep.manifest.text
         try:
             known = self._queue.manifest(sweep.id)  # Redis answers, before anything is written
@@ -103,6 +110,8 @@ class Submitter:
             known = text
         if known == text:
             self._storage.check()
+            for table in sweep.manifest.tables:  # before the queue can hand out their jobs
+                upload_chunks(self._storage, table.source, table.digests)
             key = manifest_key(sweep.id)
             self._storage.put(key, text.encode(), content_type="application/json")
 

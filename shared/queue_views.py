@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from shared.errors import QueueError, UnknownSweep
@@ -66,13 +67,14 @@ class QueueViews(PoolClient):
 
     def failures(self, sweep_id: str, limit: int = 100) -> list[Failure]:
         """Up to ``limit`` jobs that failed and are not done since, by position."""
-        found: list[Failure] = []
+        found = islice(self.each_failure(sweep_id), limit)
+        return sorted(found, key=lambda failure: failure.position)
+
+    def each_failure(self, sweep_id: str) -> Iterator[Failure]:
+        """Every job that failed and is not done since, in no order; maybe one of them twice."""
         with translated_errors():
             for position, text in self.client.hscan_iter(self.keys.failures(sweep_id), count=1000):
-                found.append(read_failure(position, text))
-                if len(found) == limit:
-                    break
-        return sorted(found, key=lambda failure: failure.position)
+                yield read_failure(position, text)
 
     def done_mask(self, sweep_id: str, start: int, count: int) -> bytes:
         """Done bits of positions start..start+count-1, most significant bit first.

@@ -105,18 +105,30 @@ def fetch(sweep: str, out: Path | None, name: str | None, client: Client, as_jso
 
 @click.command(
     cls=SectionCommand,
-    epilog=examples("seedbed show images/000003_seed=3.png", "seedbed show - --json < image.png"),
+    epilog=examples(
+        "seedbed show images/000003_seed=3.png --sweep > sweep.yaml",
+        "seedbed show - --json < image.png",
+    ),
 )
 @click.argument("image")
+@click.option("--sweep", "as_sweep", is_flag=True, help="print a sweep file that makes it again")
 @json_option
-def show(image: str, as_json: bool) -> None:
+def show(image: str, as_sweep: bool, as_json: bool) -> None:
     """Tell what made an image, and the command that makes it again.
 
     Needs nothing but the file; '-' is standard input.
     """
     from producer.show import read_origin
 
+    if as_sweep and as_json:
+        raise click.UsageError("--sweep prints YAML: leave out --json")
     origin = read_origin(sys.stdin.buffer.read() if image == STDIN else Path(image))
+    if as_sweep:
+        from producer.sweep_text import sweep_text
+
+        name = "an image" if image == STDIN else Path(image).name
+        click.echo(sweep_text(origin, name=name), nl=False)
+        return
     if as_json:
         print_json(
             {

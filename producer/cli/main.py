@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from producer.cli.doctor_command import doctor
+from producer.cli.find_command import find
 from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
+from producer.cli.models_command import models
 from producer.cli.output import one_line
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
@@ -65,7 +67,9 @@ for _command in (
     delete,
     grid,
     fetch,
+    find,
     show,
+    models,
     worker,
     doctor,
     schema,

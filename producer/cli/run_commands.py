@@ -15,9 +15,11 @@ from producer.cli.settings_options import Flags, given_settings, pool_options, s
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
-from producer.model_folder import DEMO, check_model_folder
+from producer.like import refine
+from producer.model_folder import DEMO, absolute_model, check_model_folder
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
+from shared.worker_options import split_model
 
 if TYPE_CHECKING:
     from producer.run_pool import RunPool
@@ -66,7 +68,7 @@ def run(
     """
     from producer.run_pool import RunPool
 
-    sweep = make_sweep({**values, "model": values.get("model", DEMO)})
+    sweep = make_sweep(refine({"model": DEMO}, values))
     settings = given_settings(flags)
     weights = weights_of(sweep.layout)
     if settings.redis_url is None:
@@ -109,9 +111,9 @@ def up(
     from producer.stack import Stack
 
     settings = given_settings(flags)
-    chosen = models or (DEMO,)
+    chosen = tuple(map(absolute_model, models)) or (DEMO,)
     for model in chosen:
-        check_model_folder(model.partition("@")[0])
+        check_model_folder(split_model(model)[0])
     if settings.redis_url is not None:
         say("note: SEEDBED_REDIS_URL is set, so other commands use that pool, not this one")
     stack = Stack(settings.data_dir, base=settings)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
-from producer.cli.output import json_option, one_line, print_json, say, size_text, time_text
+from producer.cli.output import (
+    json_option,
+    one_line,
+    plain,
+    print_json,
+    say,
+    size_text,
+    time_text,
+)
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.client import Client
@@ -18,7 +26,9 @@ from shared.fields import FIELDS
 
 if TYPE_CHECKING:
     from producer.plan import Measured, ModelPlan, Plan
+    from producer.plan_storage import StorageCheck
     from producer.submission import Submission
+    from shared.sweep import Sweep
 
 
 @click.command(
@@ -58,22 +68,34 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
 @sweep_options
 @pool_options
 @click.option("--price-per-hour", type=click.FloatRange(min=0), help="of one worker")
+@click.option("--check-storage", is_flag=True, help="count the images that exist already")
 @json_option
-def plan(values: Values, flags: Flags, price_per_hour: float | None, as_json: bool) -> None:
+def plan(
+    values: Values,
+    flags: Flags,
+    price_per_hour: float | None,
+    check_storage: bool,
+    as_json: bool,
+) -> None:
     """Reckon what a sweep would come to: jobs, batches, bytes, time and money.
 
     FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Writes nothing. Time and money need a pool whose workers have rendered the like before.
+    --check-storage needs a pool, too: which image a job makes depends on the weights, which a
+    worker or an earlier sweep of the model tells.
     """
     from producer.plan import make_plan
 
     sweep = make_sweep(values)
     made = make_plan(sweep, _measured(flags), price_per_hour=price_per_hour)
+    checked = _checked(flags, sweep) if check_storage else None
     if as_json:
-        print_json(made)
+        print_json(plain(made) | ({"storage": plain(checked)} if checked else {}))
         return
     for name, text in plan_lines(made):
         click.echo(f"{name:<10} {text}")
+    for text in () if checked is None else storage_lines(checked):
+        click.echo(f"{'storage':<10} {text}")
     for warning in made.warnings:
         say(f"warning: {warning}")
 
@@ -90,6 +112,13 @@ def _measured(flags: Flags) -> Measured:
     except QueueUnavailable as exc:
         say(f"note: the pool was not asked for rates: {exc}")
         return Measured()
+
+
+def _checked(flags: Flags, sweep: Sweep) -> StorageCheck:
+    from producer.plan_storage import check_storage
+
+    with Client(find_pool(flags)) as client:
+        return check_storage(client, sweep)
 
 
 def describe(submission: Submission) -> str:
@@ -130,6 +159,31 @@ def plan_lines(made: Plan) -> list[tuple[str, str]]:
     if made.jobs > len(made.first) + len(made.last):
         lines.append(("", "..."))
     return lines + [("job", _job_line(job)) for job in made.last]
+
+
+def storage_lines(checked: StorageCheck) -> list[str]:
+    """What exists already, for people; a line each."""
+    about = "" if checked.exact else "about "
+    lines = []
+    if checked.stored + checked.missing:
+        exist = "image exists" if checked.stored == 1 else "images exist"
+        lines.append(
+            f"{about}{checked.stored:,} {exist} already, {about}{checked.missing:,} to render"
+        )
+    for item in checked.weights:
+        model = one_line(item.model)
+        lines.append(
+            f"weights of {model}: {one_line(item.weights)}, as {item.source} has them"
+            if item.weights is not None
+            else f"weights of {model} are not known: no worker has it loaded and no earlier sweep "
+            f"used it; 'seedbed worker --model {model}' makes them known"
+        )
+    if checked.unknown:
+        jobs = "job" if checked.unknown == 1 else "jobs"
+        lines.append(f"no telling for {checked.unknown:,} {jobs} of unknown weights")
+    if not checked.reuse:
+        lines.append("reuse is off: all are rendered again, whatever exists")
+    return lines
 
 
 def _model_line(item: ModelPlan) -> str:

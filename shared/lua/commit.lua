@@ -99,4 +99,5 @@ if redis.call('EXISTS', key('tries', id), key('failures', id)) > 0 then
   redis.call('HDEL', key('tries', id), unpack(fresh))
   redis.call('HDEL', key('failures', id), unpack(fresh))
 end
+index_cancelled(sweep)
 return {'ok', #fresh, complete(sweep) and 1 or 0}

@@ -27,6 +27,7 @@ end
 local begun = begun_jobs(token, id)[position]
 drop(id, token, {position})
 if sweep.state == 'cancelled' then
+  index_cancelled(sweep)
   return 'ok'
 end
 if not begun then

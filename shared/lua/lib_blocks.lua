@@ -182,6 +182,14 @@ local function complete(sweep)
   return true
 end
 
+-- What a cancelled sweep has come to is indexed once nobody holds a job of it any more, and again
+-- when more of it is done after that.
+local function index_cancelled(sweep)
+  if sweep.state == 'cancelled' and redis.call('HLEN', key('leased', sweep.id)) == 0 then
+    redis.call('ZADD', key('finalise'), 'NX', now_us(), sweep.id)
+  end
+end
+
 -- A finished sweep has work again: a new epoch, so that what finalises it next is told apart.
 local function reopen(sweep, now)
   sweep.epoch = mint_epoch(now)

@@ -9,6 +9,9 @@ local MAX_LEASE_US = 3600000000
 -- How long renewals may go on in a phase; on the GPU, `begin` says how long.
 local PHASE_US = {queued = 600000000, uploading = 3600000000}
 
+-- How long one attempt at an index may be renewed: ten million images are an hour's listing.
+local FINALISE_US = 21600000000
+
 -- Whether a lease is there and its time is not over.
 local function live_lease(token, now)
   local deadline = tonumber(redis.call('ZSCORE', key('leases'), token))
@@ -79,18 +82,21 @@ local function settle(token, share, positions, blamed, now)
     charge(sweep, block, -uncharged)
   end
   put_back(sweep, block, back)
+  index_cancelled(sweep)
   if died then
     complete(sweep)
   end
   return #positions
 end
 
--- Put a finalise item back in its queue, unless the sweep was finished or reopened meanwhile.
+-- Put a finalise item back in its queue, unless the sweep was finished or reopened meanwhile. A
+-- cancelled sweep stays cancelled, before and after.
 local function requeue_finalise(token, id, now)
   local sweep = unless_malformed(load_sweep, id)
-  if sweep and sweep.state == 'finalising' and sweep.finaliser == token then
+  if sweep and (sweep.state == 'finalising' or sweep.state == 'cancelled')
+      and sweep.finaliser == token then
     redis.call('HDEL', key('sweep', id), 'finaliser')
-    redis.call('ZADD', key('finalise'), now, id)
+    redis.call('ZADD', key('finalise'), 'NX', now, id)
   end
 end
 
