@@ -179,9 +179,9 @@ def test_doctor_finds_a_sound_pool(seedbed: Call, client: Client, worker: HandWo
 
 def test_doctor_looks_at_a_model_of_this_machine(seedbed: Call, tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    answer = seedbed("doctor", "--model", "./checkpoint")
+    answer = seedbed("doctor", "--model", str(tmp_path / "checkpoint"))
     assert answer.code == 1
-    assert "model './checkpoint' has no model_index.json" in answer.out
+    assert f"model {str(tmp_path / 'checkpoint')!r} has no model_index.json" in answer.out
 
 
 def test_doctor_tells_of_a_redis_that_may_forget(
