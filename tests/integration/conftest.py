@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from producer import Client
+from producer import Client, Sweep
 from shared.settings import VARIABLES, Settings
 from tests.command_line import Call, caller
+from tests.factories import make_sweep
 from tests.producer_pool import HandWorker, producer_services
 from tests.redis_server import RedisServer
 
@@ -113,3 +114,12 @@ def client(settings: Settings) -> Iterator[Client]:
 @pytest.fixture
 def worker(client: Client) -> HandWorker:
     return HandWorker(client)
+
+
+@pytest.fixture
+def study(client: Client, worker: HandWorker) -> Sweep:
+    """A finished sweep of six images."""
+    sweep = make_sweep(name="study", prompt=["a cat", "a dog"], seed="0..2")
+    client.submit(sweep)
+    worker.complete(sweep)
+    return sweep

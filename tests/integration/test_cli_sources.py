@@ -9,9 +9,7 @@ import pytest
 
 from producer import Client
 from shared.chunks import INLINE_VALUES
-from tests.integration.test_image_commands import Call, client, seedbed
-
-__all__ = ["client", "seedbed"]
+from tests.command_line import Call
 
 ODD = ["C# code # poster", "{json: 1}", "$5", "(a:1.2)", "0..3", "a, b"]
 

@@ -19,15 +19,6 @@ from tests.producer_pool import HandWorker
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def study(client: Client, worker: HandWorker) -> Sweep:
-    """A finished sweep of six images."""
-    sweep = make_sweep(name="study", prompt=["a cat", "a dog"], seed="0..2")
-    client.submit(sweep)
-    worker.complete(sweep)
-    return sweep
-
-
 NAMES = [
     f"{index:06}_prompt={prompt}_seed={seed}.png"
     for index, (prompt, seed) in enumerate(

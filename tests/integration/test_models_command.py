@@ -7,10 +7,8 @@ import json
 import pytest
 
 from producer import Client
-from tests.integration.test_image_commands import Call, client, seedbed
+from tests.command_line import Call
 from tests.producer_pool import HandWorker
-
-__all__ = ["client", "seedbed"]
 
 
 def test_it_lists_weights_size_schedulers_fields_and_workers(seedbed: Call, client: Client) -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 from producer import Client, Sweep, load_sweep
 from shared.addressing import address
 from shared.manifest import Output
-from tests.integration.test_image_commands import Call, client, seedbed, study
+from tests.command_line import Call
 from tests.producer_pool import HandWorker
-
-__all__ = ["client", "seedbed", "study"]
 
 
 def test_submit_like_an_image_keeps_its_job_but_for_what_is_said(
