@@ -21,12 +21,13 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    found: Tensor = x.T if tall else x
+    return found
 
 
 class Muon(torch.optim.Optimizer):
@@ -65,7 +66,7 @@ def optimisers(
             if not parameter.requires_grad:
                 continue
             at_an_end = "embedding" in name and "time" not in name
-            at_an_end = at_an_end or "conv_in" in name or "conv_out." in name
+            at_an_end = at_an_end or "conv_in" in name or "conv_out." in name or "quant" in name
             (others if parameter.ndim < 2 or at_an_end else matrices).append(parameter)
     return [
         Muon(matrices, lr=muon_rate, momentum=0.95),

@@ -134,7 +134,12 @@ def save(folder: Path, *, tokens: Any, text: Any, denoiser: Any, vae: Any) -> No
         image_encoder=None,
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    write(pipeline.to(torch.float16), folder)
+
+
+def write(pipeline: Any, folder: Path) -> None:
+    """Save a pipeline as a folder of safetensors and configurations."""
+    pipeline.save_pretrained(folder, safe_serialization=True)
     # As Stable Diffusion's own scheduler files have it: PNDM does not know the field, the
     # DDIM and DDPM made from this configuration would clip latents to [-1, 1] without it.
     config = folder / "scheduler" / "scheduler_config.json"
