@@ -1,6 +1,6 @@
 """Measure how often the demo model draws what it is told, scheduler by scheduler.
 
-python -m tests.demo_accuracy [--model FOLDER] [--schedulers DDIM,Euler] [--guidance 4]
+python -m tests.demo_accuracy --model FOLDER [--schedulers DDIM,Euler] [--guidance 4]
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--schedulers", default=",".join(SCHEDULERS))
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--steps", type=int, default=20)
@@ -68,7 +68,7 @@ def main() -> None:
                 print("   ", wanted, reading)
 
 
-def load(folder: Path | None) -> Any:
+def load(folder: Path) -> Any:
     """The checkpoint in diffusers' hands alone, in float32."""
     import diffusers
     import torch
