@@ -23,12 +23,15 @@ from shared.errors import (
 from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.settings import Settings
+from shared.stored_chunks import StoredChunks
 from shared.sweep import Sweep
 
 if TYPE_CHECKING:
     from producer.fetch import Fetched
+    from producer.find import Finding
     from producer.grid import DrawnGrid, GridOptions
     from producer.results import SweepResults
+    from producer.served import ServedModel
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
     from shared.storage import Storage
@@ -162,7 +165,8 @@ class Client:
 
     def layout(self, reference: str) -> Layout:
         """The sweep's manifest and blocks: the way from an index to its job."""
-        return Layout(parse_manifest(self.queue.manifest(self.find(reference))))
+        text = self.queue.manifest(self.find(reference))
+        return Layout(parse_manifest(text, StoredChunks(self.storage)))
 
     def status(self, reference: str) -> SweepStatus:
         """Counts and state of one sweep."""
@@ -191,6 +195,12 @@ class Client:
     def workers(self) -> list[dict[str, Any]]:
         """What the pool's live workers say of themselves."""
         return self.queue.workers()
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """What its live workers serve, by name."""
+        from producer.served import served_models
+
+        return served_models(self.workers())
 
     def pause(self, reference: str) -> State:
         """Hand out no more jobs of it; what is being rendered is finished.
@@ -344,6 +354,19 @@ class Client:
         path = path or folder_of(results.manifest) / CONTACT_SHEET
         failed = self._dead_indices(results)
         return draw_grid(results, path, options, failed=failed, progress=progress)
+
+    def search(self, reference: str, where: str | None = None) -> Finding:
+        """Jobs of a sweep by what made them, see `producer.find.Finding`.
+
+        Args:
+            where: Such as ``guidance_scale >= 7 and prompt like '%star%'``; None is all of them.
+
+        Raises:
+            InvalidInput: The condition does more than compare.
+        """
+        from producer.find import Finding
+
+        return Finding.ask(self.queue, self.results(reference), where)
 
     def _done_indices(self, results: SweepResults) -> tuple[int, Iterable[int]]:
         """Images that the queue calls done; where it has lost the sweep, all may be there."""

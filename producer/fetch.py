@@ -29,8 +29,6 @@ STALE_SECONDS = 3600.0
 SHOWN_PROBLEMS = 100
 """Missing and damaged images that are listed; all are counted."""
 
-State = Literal["written", "skipped", "missing", "damaged"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -38,11 +36,13 @@ class Problem:
 
     Attributes:
         index: The user's.
+        title: What tells its job from the others.
         key: Its object.
         reason: What is wrong with it.
     """
 
     index: int
+    title: str
     key: str | None
     reason: str
 
@@ -78,7 +78,9 @@ class Fetched:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Outcome:
-    state: State
+    """What became of one image; ``problem`` where it is missing or damaged."""
+
+    state: Literal["written", "skipped", "missing", "damaged"]
     bytes: int = 0
     problem: Problem | None = None
 
@@ -114,7 +116,10 @@ def fetch(
     found = Fetched(folder=folder)
 
     def one(index: int) -> _Outcome:
-        return _fetch_one(results, index, folder / namer(index), parts)
+        try:
+            return _fetch_one(results, index, folder / namer(index), parts)
+        except OSError as exc:
+            raise _unwritable(folder, exc) from exc
 
     try:
         with closing(in_parallel(one, indices, workers)) as outcomes:
@@ -122,8 +127,6 @@ def fetch(
                 found = _add(found, outcome)
                 if progress is not None:
                     progress(found)
-    except OSError as exc:
-        raise _unwritable(folder, exc) from exc
     finally:
         with suppress(OSError):  # another fetch into this folder still uses it
             parts.rmdir()
@@ -132,24 +135,27 @@ def fetch(
 
 def _fetch_one(results: SweepResults, index: int, path: Path, parts: Path) -> _Outcome:
     address = results.address_of(index)
+
+    def lost(state: Literal["missing", "damaged"], reason: str) -> _Outcome:
+        key = None if address is None else address.key
+        title = results.title_of(index)
+        problem = Problem(index=index, title=title, key=key, reason=reason)
+        return _Outcome(state=state, problem=problem)
+
     if address is None:
-        reason = "no worker has claimed from its model yet"
-        return _Outcome(state="missing", problem=Problem(index=index, key=None, reason=reason))
+        return lost("missing", "has no worker yet that claimed from its model")
     if is_whole_file(path, address.digest):
         return _Outcome(state="skipped")
     try:
         data = results.storage.get(address.key)
     except ObjectMissing:
-        problem = Problem(index=index, key=address.key, reason="is not in storage")
-        return _Outcome(state="missing", problem=problem)
+        return lost("missing", "is not in storage")
     except StorageError as exc:
         results.storage.check()  # raises where all of storage is down, not this object alone
-        problem = Problem(index=index, key=address.key, reason=str(exc))
-        return _Outcome(state="damaged", problem=problem)
+        return lost("damaged", f"can't be had: {exc}")
     wrong = flaw(data, address.digest)
     if wrong is not None:
-        problem = Problem(index=index, key=address.key, reason=wrong)
-        return _Outcome(state="damaged", problem=problem)
+        return lost("damaged", wrong)
     _write(data, path, parts / f"{os.getpid()}-{threading.get_ident()}-{index}")
     return _Outcome(state="written", bytes=len(data))
 

@@ -98,6 +98,7 @@ def draw_grid(
     path: Path,
     options: GridOptions | None = None,
     *,
+    only: Collection[int] | None = None,
     failed: Collection[int] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> DrawnGrid:
@@ -106,6 +107,7 @@ def draw_grid(
     Args:
         path: The PNG; pages of a longer grid are numbered ``grid-01.png`` and so on.
         options: None lets the sweep's axes decide.
+        only: The user's indices of the images to draw; None is all of them.
         failed: The user's indices of jobs that were given up.
         progress: Called with places filled and places in all.
 
@@ -121,9 +123,10 @@ def draw_grid(
             f"--cell {cell_pixels} is not a number of pixels from {CELL_RANGE[0]} to "
             f"{CELL_RANGE[1]:,}"
         )
-    plan = GridPlan(results.manifest, x=options.x, y=options.y)
-    scale, style = _scale(results, columns=len(plan.page(1).cells[0]), cell_pixels=cell_pixels)
-    limits = _limits(style)
+    plan = GridPlan(results.manifest, x=options.x, y=options.y, only=only)
+    columns = len(plan.page(1).cells[0])
+    scale, style = _scale(results, columns=columns, cell_pixels=cell_pixels)
+    limits = _limits(style, columns)
     count = plan.page_count(limits)
     pages = [plan.page(number, limits) for number in range(1, min(count, max_pages) + 1)]
     title = results.manifest.name
@@ -228,14 +231,14 @@ def _largest(results: SweepResults, name: str) -> int:
     given = [results.manifest.fixed[name]] if name in results.manifest.fixed else []
     for axis in results.manifest.axes:
         if name in axis.fields:
-            given = list(axis.columns[axis.fields.index(name)])
+            given = list(axis.distinct(name))
     return max(value if isinstance(value, int) else own for value in given)
 
 
-def _limits(style: Style) -> Limits:
+def _limits(style: Style, columns: int) -> Limits:
     """The most rows and columns of a page."""
     width, height = style.cell[0] + style.gap, style.cell[1] + style.gap
-    columns = min(MAX_SIDE, max(1, MAX_PAGE_WIDTH // width))
+    columns = min(columns, max(1, MAX_PAGE_WIDTH // width))
     return min(MAX_SIDE, max(1, MAX_PAGE_PIXELS // (columns * width) // height)), columns
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, groupby
 
+from shared.axis import Axis
 from shared.errors import InvalidInput
 from shared.fields import FIELDS, Value, nearest, shown
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 
 Limits = tuple[int, int]
 """The most rows and columns of a page."""
@@ -115,7 +116,14 @@ class GridPlan:
         wraps: Whether a single axis is laid out like text, with captions.
     """
 
-    def __init__(self, manifest: Manifest, *, x: Sequence[str] = (), y: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        x: Sequence[str] = (),
+        y: Sequence[str] = (),
+        only: Collection[int] | None = None,
+    ) -> None:
         """Choose rows and columns.
 
         Without ``x`` and ``y``, a single axis wraps; otherwise prompts, or else the first axis,
@@ -124,14 +132,25 @@ class GridPlan:
         Args:
             x: Fields that vary along the top, outermost first.
             y: Fields that vary along the side, outermost first.
+            only: The user's indices of the images to show: values that none of them has are
+                left out, and places of others stay empty. At least one.
 
         Raises:
             InvalidInput: A field that does not vary, or one that is on both sides.
         """
         self._axes = manifest.axes
-        self._sizes = [len(axis) for axis in self._axes]
+        lengths = [len(axis) for axis in self._axes]
         # strides[axis]: between the indices of two neighbouring values
-        self._strides = [math.prod(self._sizes[axis + 1 :]) for axis in range(len(self._axes))]
+        self._strides = [math.prod(lengths[axis + 1 :]) for axis in range(len(self._axes))]
+        self._only = None if only is None else frozenset(only)
+        # shown[axis]: numbers of the values that have a place
+        self._shown: list[Sequence[int]] = [
+            range(length)
+            if self._only is None
+            else sorted({index // stride % length for index in self._only})
+            for length, stride in zip(lengths, self._strides, strict=True)
+        ]
+        self._sizes = [len(numbers) for numbers in self._shown]
         self.columns = tuple(dict.fromkeys(self._axis_of(name, "--x") for name in x))
         self.rows = tuple(dict.fromkeys(self._axis_of(name, "--y") for name in y))
         for axis in set(self.columns) & set(self.rows):
@@ -177,7 +196,7 @@ class GridPlan:
         return Page(
             number=number,
             facets=tuple(
-                (self._name(axis), axis_label(self._axes[axis], digit))
+                (self._name(axis), self._label(axis, digit))
                 for axis, digit in zip(self.facets, digits, strict=True)
             ),
             part=", ".join(part for part in parts if part),
@@ -185,7 +204,9 @@ class GridPlan:
             rows=self._levels(self.rows, rows),
             cells=tuple(
                 tuple(
-                    base + self._offset(self.rows, row) + self._offset(self.columns, column)
+                    self._wanted(
+                        base + self._offset(self.rows, row) + self._offset(self.columns, column)
+                    )
                     for column in columns
                 )
                 for row in rows
@@ -238,21 +259,21 @@ class GridPlan:
         return _Parts.of(rows, limits[0]), _Parts.of(columns, limits[1])
 
     def _wrapped_page(self, number: int, rows: range, width: int) -> Page:
-        (axis,) = self._axes
-        first, last = rows.start * width, min(rows.stop * width, len(axis))
+        (numbers,) = self._shown
+        first, last = rows.start * width, min(rows.stop * width, len(numbers))
         cells = tuple(
-            tuple(index if index < last else None for index in range(start, start + width))
+            tuple(numbers[rank] if rank < last else None for rank in range(start, start + width))
             for start in range(first, last, width)
         )
         return Page(
             number=number,
             facets=(),
-            part=_part("images", range(first, last), len(axis)),
+            part=_part("images", range(first, last), len(numbers)),
             columns=(),
             rows=(),
             cells=cells,
             captions=tuple(
-                tuple("" if index is None else axis_label(axis, index) for index in row)
+                tuple("" if index is None else axis_label(self._axes[0], index) for index in row)
                 for row in cells
             ),
             caption_name=self._name(0),
@@ -264,7 +285,7 @@ class GridPlan:
             Level(
                 name=self._name(axis),
                 spans=tuple(
-                    Span(label=axis_label(self._axes[axis], prefix[-1]), size=len(list(run)))
+                    Span(label=self._label(axis, prefix[-1]), size=len(list(run)))
                     for prefix, run in groupby(digits, key=partial(_prefix, depth + 1))
                 ),
             )
@@ -274,11 +295,17 @@ class GridPlan:
     def _name(self, axis: int) -> str:
         return SEPARATOR.join(self._axes[axis].fields)
 
+    def _label(self, axis: int, digit: int) -> str:
+        return axis_label(self._axes[axis], self._shown[axis][digit])
+
+    def _wanted(self, index: int) -> int | None:
+        return index if self._only is None or index in self._only else None
+
     def _length(self, axes: Sequence[int]) -> int:
         return math.prod(self._sizes[axis] for axis in axes)
 
     def _digits(self, axes: Sequence[int], rank: int) -> list[int]:
-        """The value number on each of some axes, the last varying fastest."""
+        """Which of the shown values on each of some axes, the last varying fastest."""
         digits = []
         for axis in reversed(axes):
             rank, digit = divmod(rank, self._sizes[axis])
@@ -288,7 +315,10 @@ class GridPlan:
     def _offset(self, axes: Sequence[int], rank: int) -> int:
         """What some axes at a rank add to the index."""
         digits = self._digits(axes, rank)
-        return sum(digit * self._strides[axis] for axis, digit in zip(axes, digits, strict=True))
+        return sum(
+            self._shown[axis][digit] * self._strides[axis]
+            for axis, digit in zip(axes, digits, strict=True)
+        )
 
 
 def _prefix(length: int, digits: list[int]) -> list[int]:

@@ -1,7 +1,8 @@
-"""Whether a model's name is a folder of this machine, and whether it looks like a checkpoint."""
+"""Which folder a model's name means, if any, and whether it looks like a checkpoint."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from shared.errors import InvalidSweep
@@ -12,11 +13,36 @@ INDEX = "model_index.json"
 """What diffusers' ``save_pretrained`` always writes."""
 
 
+def absolute_model(model: str, folder: Path | None = None) -> str:
+    """The name as every process of this machine reads it, wherever it runs.
+
+    Done once, where names come in: on the command line and in sweep files. A path is made
+    absolute, links are kept; so is the plain name of a checkpoint in ``folder``, which would win
+    over the hub's. ``demo`` and hub ids stay as they are, with their ``@REVISION``.
+
+    Args:
+        folder: What a relative path starts from; None is the current one.
+    """
+    start = folder or Path.cwd()
+    if model == DEMO or not (_is_path(model) or (model and (start / model / INDEX).is_file())):
+        return model
+    return os.path.abspath(start / os.path.expanduser(model))
+
+
 def is_local(model: str) -> bool:
     """Whether the name means a path here, not a checkpoint on the hub."""
-    if model == DEMO:
-        return False
-    return model.startswith(("/", "./", "../", "~")) or model in (".", "..") or Path(model).exists()
+    return model != DEMO and (_is_path(model) or Path(model).exists())
+
+
+def _is_path(model: str) -> bool:
+    """Whether it is written as a path, which no hub id is; a revision may have slashes."""
+    name = model.partition("@")[0]
+    return (
+        model.startswith(("/", "./", "../", "~"))
+        or model in (".", "..")
+        or name.endswith("/")
+        or name.count("/") > 1
+    )
 
 
 def check_model_folder(model: str) -> None:

@@ -55,7 +55,7 @@ def make_namer(results: SweepResults, template: str | None = None) -> Namer:
     """
     if template is None:
         return _default_namer(results)
-    namer = _template_namer(results, check_template(template, results.total))
+    namer = _template_namer(results, _checked(template, results.total))
     if not any(
         name in _DISTINCT and _DISTINCT[name].fullmatch(spec or "")
         for _, name, spec, _ in string.Formatter().parse(template)
@@ -69,7 +69,7 @@ def folder_of(manifest: Manifest) -> Path:
     return Path(manifest.sweep_id if manifest.name == DEFAULT_NAME else manifest.name)
 
 
-def check_template(template: str, total: int) -> str:
+def _checked(template: str, total: int) -> str:
     """Validate a template before anything is downloaded.
 
     Args:

@@ -24,10 +24,10 @@ def warnings_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def values_of(manifest: Manifest, name: str) -> Sequence[Value]:
-    """All values one field takes; a range stays a range."""
+    """All values one field takes; a range stays a range, and a table's prompts in storage."""
     for axis in manifest.axes:
         if name in axis.fields:
-            return axis.columns[axis.fields.index(name)]
+            return axis.distinct(name)
     return (manifest.fixed[name],)
 
 
@@ -91,8 +91,12 @@ def _size_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
 
 def _prompt_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
     for name in ("prompt", "negative_prompt"):
-        texts = [value for value in values[name] if isinstance(value, str)]
-        long = sum(len(text.split()) > LONG_PROMPT_WORDS for text in texts)
+        long = sum(
+            isinstance(value, str)
+            and len(value) > 2 * LONG_PROMPT_WORDS
+            and len(value.split()) > LONG_PROMPT_WORDS
+            for value in values[name]
+        )
         if long:
             yield (
                 f"{long:,} {'value' if long == 1 else 'values'} of {name} "

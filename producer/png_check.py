@@ -34,6 +34,8 @@ def flaw(data: bytes, digest: str) -> str | None:
         ):
             return f"is damaged near byte {at:,}"
         at = stop + 4
+    if at + len(END) != len(data):
+        return "goes on after its end"
     return _identity_flaw(data, digest)
 
 

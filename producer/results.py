@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,19 +9,21 @@ from typing import TYPE_CHECKING
 
 from shared.addressing import Address, address
 from shared.errors import InvalidManifest, ObjectMissing, UnknownSweep
-from shared.fields import Value
+from shared.fields import Value, shown
 from shared.job import Job
 from shared.lanes import model_key
 from shared.layout import Layout
 from shared.manifest import Manifest, parse_manifest
 from shared.pin import Pin
 from shared.records import manifest_key, pin_key
+from shared.stored_chunks import StoredChunks
 
 if TYPE_CHECKING:
     from shared.queue import JobQueue
     from shared.storage import Storage
 
 SWEEP_ID = re.compile(r"[a-z0-9-]{1,96}")
+"""An id, or the beginning of one; nothing that could leave its folder in storage."""
 
 
 class SweepResults:
@@ -55,7 +56,7 @@ class SweepResults:
             raise UnknownSweep(sweep_id)
         found = _from_queue(queue, sweep_id) if queue is not None else None
         text, pins = found or (_stored_manifest(storage, sweep_id), {})
-        layout = Layout(parse_manifest(text))
+        layout = Layout(parse_manifest(text, StoredChunks(storage)))
         for model in {block.model for block in layout.blocks} - set(pins):
             stored = _stored_pin(storage, sweep_id, model)
             if stored is not None:
@@ -105,11 +106,16 @@ class SweepResults:
 
     def title_of(self, index: int) -> str:
         """A line that tells the job from its siblings: ``#3 seed=3, guidance_scale=7.5``."""
-        values = (f"{name}={_shown(value)}" for name, value in self.varying(index).items())
-        return f"#{index} {', '.join(values)}".rstrip()
+        return line_of(index, self.varying(index))
 
     def _pin_of(self, job: Job) -> Pin | None:
         return self.pins.get(model_key(job.model, job.revision, job.variant))
+
+
+def line_of(index: int, values: Mapping[str, Value]) -> str:
+    """An index and values on one line."""
+    shown = (f"{name}={_text(value)}" for name, value in values.items())
+    return f"#{index} {', '.join(shown)}".rstrip()
 
 
 def stored_sweeps(storage: Storage, beginning: str) -> list[str]:
@@ -145,8 +151,8 @@ def _stored_pin(storage: Storage, sweep_id: str, model: str) -> Pin | None:
         return None
 
 
-def _shown(value: Value) -> str:
-    """A value on one line; texts are quoted and their control characters escaped."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=not value.isprintable())
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _text(value: Value) -> str:
+    """A value on one line; texts are quoted, cut, and their control characters escaped."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else shown(value)

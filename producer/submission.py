@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Literal
 from producer.done import done_positions
 from producer.results import SweepResults
 from producer.stored import stored_sizes
-from shared.errors import InvalidManifest, UnknownSweep
+from shared.errors import InvalidManifest, InvalidSettings, StorageError, UnknownSweep
 from shared.records import manifest_key
+from shared.stored_chunks import upload_chunks
 
 if TYPE_CHECKING:
     from shared.layout import Layout
     from shared.queue import JobQueue, SweepRecord
     from shared.storage import Storage
     from shared.sweep import Sweep
+
+logger = logging.getLogger(__name__)
 
 PREFILL_LIMIT = 20_000
 """Jobs looked up at submit; in larger sweeps the workers find stored images as they come."""
@@ -37,6 +41,8 @@ class Submission:
         total: Jobs of the sweep.
         reused: Images found in storage and counted as done at once.
         missing: Images that were gone from storage and will be rendered again.
+        checked: Whether the images of a finished sweep were looked up in storage; not for
+            a producer without credentials, nor beyond CHECK_LIMIT.
         models: Keys of the models that its jobs need.
     """
 
@@ -46,6 +52,7 @@ class Submission:
     total: int
     reused: int
     missing: int
+    checked: bool
     models: tuple[str, ...]
 
 
@@ -61,16 +68,25 @@ class Submitter:
         """Store the manifest, then queue the jobs, then count what storage already holds.
 
         Raises:
-            InvalidSettings: Storage or queue are not what the settings say.
+            InvalidSettings: Storage or queue are not what the settings say, or the sweep has
+                rows in chunks and there are no credentials to store them.
             StorageError: Storage does not answer; nothing was queued.
             QueueUnavailable: Redis does not answer.
         """
         has_storage = self._storage.has_credentials
+        if not has_storage and sweep.manifest.tables:
+            raise InvalidSettings(
+                "the sweep's rows are kept in the bucket, and there are no credentials for it: set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
         if has_storage:
             self._store_manifest(sweep)
         submitted = self._queue.submit(make_record(sweep, self._owner))
         reused = missing = 0
-        if has_storage and submitted.outcome == "done":
+        checked = (
+            has_storage and submitted.outcome == "done" and sweep.manifest.total <= CHECK_LIMIT
+        )
+        if checked:
             missing = self._repair(sweep)
         elif has_storage and submitted.outcome in ("created", "restarted"):
             reused = self._prefill(sweep, submitted.epoch)
@@ -81,11 +97,12 @@ class Submitter:
             total=sweep.manifest.total,
             reused=reused,
             missing=missing,
+            checked=checked,
             models=models_of(sweep.layout),
         )
 
     def _store_manifest(self, sweep: Sweep) -> None:
-        """Put the manifest beside the images, but not over that of another sweep."""
+        """Put manifest and rows beside the images, but not over those of another sweep."""
         text = sweep.manifest.text
         try:
             known = self._queue.manifest(sweep.id)  # Redis answers, before anything is written
@@ -93,13 +110,13 @@ class Submitter:
             known = text
         if known == text:
             self._storage.check()
+            for table in sweep.manifest.tables:  # before the queue can hand out their jobs
+                upload_chunks(self._storage, table.source, table.digests)
             key = manifest_key(sweep.id)
             self._storage.put(key, text.encode(), content_type="application/json")
 
     def _repair(self, sweep: Sweep) -> int:
         """Reopen a finished sweep where images are gone; returns how many are."""
-        if sweep.manifest.total > CHECK_LIMIT:
-            return 0
         results = SweepResults.open(self._queue, self._storage, sweep.id)
         done = [
             position
@@ -113,14 +130,20 @@ class Submitter:
         return len(missing)
 
     def _prefill(self, sweep: Sweep, epoch: int) -> int:
-        """Count what is stored as done; returns how many images are."""
+        """Count what is stored as done; returns how many images are.
+
+        Only saves time: the workers look for stored images themselves.
+        """
         if sweep.manifest.total > PREFILL_LIMIT or not sweep.manifest.reuse:
             return 0
         try:
             results = SweepResults.open(self._queue, self._storage, sweep.id)
+            sizes = stored_sizes(results, range(sweep.manifest.total))
         except InvalidManifest:
             return 0  # its pin was stored by another version: the images are not this one's
-        sizes = stored_sizes(results, range(sweep.manifest.total))
+        except StorageError as exc:
+            logger.warning("stored images not counted", extra={"error": str(exc)})
+            return 0
         usable = {
             position: size
             for model, held in _by_model(sweep.layout, sizes).items()

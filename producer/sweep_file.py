@@ -1,4 +1,4 @@
-"""A sweep file: YAML 1.2 or JSON in, a validated sweep out.
+"""A sweep file: YAML 1.2, JSON or TOML in, a validated sweep out.
 
 Every plain scalar arrives as its own text, and `shared.fields` reads that text by the field's
 type: ``off`` is a word, ``1e-4`` a number, ``0123456`` text where a field is text.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from producer.absolute_models import absolute_models
+from producer.sources import with_sources
 from shared.errors import InvalidSweep
 from shared.sweep import Sweep
 
@@ -35,7 +38,7 @@ def load_sweep(path: str | Path, overrides: Mapping[str, object] | None = None) 
     """Read a sweep from a file.
 
     Args:
-        path: YAML or JSON; ``"-"`` is standard input.
+        path: YAML, JSON or TOML; ``"-"`` is standard input, YAML or JSON.
         overrides: Fields and directives that win over the file's. Those that the file names
             too keep their place among the axes, the others come last.
 
@@ -48,6 +51,10 @@ def load_sweep(path: str | Path, overrides: Mapping[str, object] | None = None) 
 def read_values(path: str | Path) -> dict[str, object]:
     """The file's fields and directives, in its order, not yet validated.
 
+    Paths in it are relative to the file; what they name is read when the sweep is made.
+
+    A model that is a relative path starts from the file's folder, and is made absolute.
+
     Raises:
         InvalidSweep: It can't be read, or is not one mapping.
     """
@@ -55,14 +62,21 @@ def read_values(path: str | Path) -> dict[str, object]:
     text = _decode(_read(path, name), name)
     if not text.strip():
         raise InvalidSweep(f"{name} is empty: write at least model and prompt")
-    data: object = _parse_json(text, name) if text.lstrip().startswith("{") else None
-    if data is None:
-        data = _parse_yaml(text, name)
+    data = _parse(text, name)
     if not isinstance(data, dict):
         raise InvalidSweep(
             f"{name} has {_kind(data)} at its top: write fields, such as 'prompt: a red circle'"
         )
-    return data
+    folder = Path() if str(path) == STDIN else Path(path).parent
+    return absolute_models(with_sources(data, folder), folder)
+
+
+def _parse(text: str, name: str) -> object:
+    if name.lower().endswith(".toml"):
+        return _parse_toml(text, name)
+    strict = name.lower().endswith(".json")
+    data = _parse_json(text, name, strict=strict) if strict or text.lstrip()[0] == "{" else None
+    return _parse_yaml(text, name) if data is None else data
 
 
 def _read(path: str | Path, name: str) -> bytes:
@@ -91,8 +105,19 @@ def _decode(body: bytes, name: str) -> str:
         raise InvalidSweep(f"{name}, line {line}, is not UTF-8: save it as UTF-8 text") from exc
 
 
-def _parse_json(text: str, name: str) -> dict[str, object] | None:
-    """A JSON object with numbers as their text, or None where the text is not JSON."""
+def _parse_toml(text: str, name: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text, parse_float=str)
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise InvalidSweep(f"{name} is not TOML: {_sentence(exc)}") from exc
+
+
+def _parse_json(text: str, name: str, *, strict: bool) -> dict[str, object] | None:
+    """A JSON object with numbers as their text, or None where the text is not JSON.
+
+    Raises:
+        InvalidSweep: It is not JSON, and ``strict``.
+    """
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         seen: dict[str, object] = {}
@@ -106,7 +131,9 @@ def _parse_json(text: str, name: str) -> dict[str, object] | None:
         data: dict[str, object] = json.loads(
             text, object_pairs_hook=pairs, parse_int=str, parse_float=str, parse_constant=str
         )
-    except (json.JSONDecodeError, RecursionError):
+    except (json.JSONDecodeError, RecursionError) as exc:
+        if strict:
+            raise InvalidSweep(f"{name} is not JSON: {_sentence(exc)}") from exc
         return None
     return data
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from shared.digest import acting, job_digest
+from shared.digest import acting_values, values_digest
 from shared.job import Job
 from shared.manifest import Output
 from shared.object_keys import object_key
@@ -30,6 +30,6 @@ def address(job: Job, pin: Pin, output: Output) -> Address:
     The key's template sees the job as it acts: the checkpoint's own size and scheduler filled
     in, fields that can't act at their neutral value.
     """
-    digest = job_digest(job, pin, pixel_format=output.format)
-    values = asdict(acting(job, pin))
+    values = acting_values(job, pin)
+    digest = values_digest(values, pin, pixel_format=output.format)
     return Address(digest=digest, key=object_key(output.key, values, digest=digest))

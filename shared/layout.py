@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from shared.axis import Axis
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, Value
+from shared.fields import FIELDS, REQUIRED, Value
+from shared.groups import Group, deciding_fields, group_key
 from shared.job import Job
 from shared.lanes import cost, lane_key, model_key, recipe_key
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 
 MAX_BLOCKS = 4096
 """Bounds the cursors of one sweep, and what one script may touch."""
 _JOB_FIELDS = tuple(item.name for item in fields(Job))
+_UNDECIDED: dict[str, Value] = {
+    name: "" if name in REQUIRED else field.default
+    for name, field in FIELDS.items()
+    if field.decides == "row"
+}
+"""Stand-ins for the fields that decide neither lane nor recipe nor cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +66,11 @@ class Layout:
         """
         self.manifest = manifest
         self.total = manifest.total
-        # groups[axis][group]: numbers of the axis' values, in the user's order
-        self._groups: list[list[Sequence[int]]] = [_partition(axis) for axis in manifest.axes]
-        self._home: list[list[tuple[int, int]] | None] = [
-            None if len(groups) == 1 else _homes(groups) for groups in self._groups
+        self._groups: list[list[Group]] = [_cut(axis) for axis in manifest.axes]
+        # home[axis](value number): its group and its rank there; None: there is one group
+        self._home: list[Callable[[int], tuple[int, int]] | None] = [
+            None if len(groups) == 1 else _homes(axis, groups)
+            for axis, groups in zip(manifest.axes, self._groups, strict=True)
         ]
         count = math.prod(len(groups) for groups in self._groups)
         if count > MAX_BLOCKS:
@@ -76,6 +85,11 @@ class Layout:
             )
         self.blocks: tuple[Block, ...] = tuple(self._blocks(count))
         self._offsets = [block.offset for block in self.blocks]
+
+    @property
+    def groups(self) -> list[list[Sequence[int]]]:
+        """For each axis and group, the numbers of its values in the user's order."""
+        return [[group.numbers for group in groups] for groups in self._groups]
 
     def job(self, index: int) -> Job:
         """The job at the user's index, 0 <= index < total."""
@@ -96,10 +110,10 @@ class Layout:
         group_digits, ranks, sizes = [], [], []
         for axis, digit in enumerate(self.digits(index)):
             home = self._home[axis]
-            group, rank = (0, digit) if home is None else home[digit]
+            group, rank = (0, digit) if home is None else home(digit)
             group_digits.append(group)
             ranks.append(rank)
-            sizes.append(len(self._groups[axis][group]))
+            sizes.append(len(self._groups[axis][group].numbers))
         block = _rank(group_digits, [len(groups) for groups in self._groups])
         return self.blocks[block].offset + _rank(ranks, sizes)
 
@@ -116,7 +130,7 @@ class Layout:
     def _digits_at(self, position: int) -> list[int]:
         block = self.block_of(position)
         picked = [
-            self._groups[axis][group] for axis, group in enumerate(block.groups)
+            self._groups[axis][group].numbers for axis, group in enumerate(block.groups)
         ]  # picked[axis]: value numbers of the block's group
         ranks = _unrank(position - block.offset, [len(values) for values in picked])
         return [values[rank] for values, rank in zip(picked, ranks, strict=True)]
@@ -127,14 +141,21 @@ class Layout:
             values.update(axis.values(digit))
         return Job(**{name: values[name] for name in _JOB_FIELDS})  # type: ignore[arg-type]
 
+    def _first(self, picked: Sequence[Group]) -> Job:
+        """A job with the lane, recipe and cost of these groups; the rest is made up."""
+        values = _UNDECIDED | self.manifest.fixed
+        for group in picked:
+            values |= group.deciding
+        return Job(**{name: values[name] for name in _JOB_FIELDS})  # type: ignore[arg-type]
+
     def _blocks(self, count: int) -> Iterator[Block]:
         offset = 0
         radices = [len(groups) for groups in self._groups]
         for number in range(count):
             chosen = _unrank(number, radices)
             picked = [self._groups[axis][group] for axis, group in enumerate(chosen)]
-            first = self._make([values[0] for values in picked])
-            size = math.prod(len(values) for values in picked)
+            first = self._first(picked)
+            size = math.prod(len(group.numbers) for group in picked)
             yield Block(
                 offset=offset,
                 size=size,
@@ -147,36 +168,38 @@ class Layout:
             offset += size
 
 
-def _partition(axis: Axis) -> list[Sequence[int]]:
-    """Numbers of the axis' values, grouped by the lane and recipe they lead to."""
-    deciding = [
-        (FIELDS[name].decides, column)
-        for name, column in zip(axis.fields, axis.columns, strict=True)
-        if FIELDS[name].decides != "row"
-    ]
-    if not deciding:
-        return [range(len(axis))]
+def _cut(axis: Axis) -> list[Group]:
+    """The axis' values by the lane and recipe they lead to."""
+    if axis.table is not None:
+        return axis.table.cut()
+    names = deciding_fields(axis.fields)
+    columns = [axis.columns[axis.fields.index(name)] for name in names]
+    if not names:
+        return [Group(numbers=range(len(axis)), deciding={})]
     groups: dict[tuple[object, ...], list[int]] = {}
-    for number in range(len(axis)):
-        key = tuple(
-            _guided(column[number]) if decides == "guidance" else column[number]
-            for decides, column in deciding
+    for number, values in enumerate(zip(*columns, strict=True)):
+        groups.setdefault(group_key(names, values), []).append(number)
+    cut = list(groups.values())
+    return [
+        Group(
+            numbers=range(len(axis)) if len(cut) == 1 else numbers,
+            deciding={
+                name: column[numbers[0]] for name, column in zip(names, columns, strict=True)
+            },
         )
-        groups.setdefault(key, []).append(number)
-    return [range(len(axis))] if len(groups) == 1 else list(groups.values())
+        for numbers in cut
+    ]
 
 
-def _guided(value: Value) -> bool:
-    return isinstance(value, int | float) and value > 1.0
-
-
-def _homes(groups: list[Sequence[int]]) -> list[tuple[int, int]]:
-    """For each value number, its group and its rank there."""
-    homes = [(0, 0)] * sum(len(values) for values in groups)
-    for group, values in enumerate(groups):
-        for rank, number in enumerate(values):
-            homes[number] = (group, rank)
-    return homes
+def _homes(axis: Axis, groups: list[Group]) -> Callable[[int], tuple[int, int]]:
+    """From a value's number to its group and its rank there."""
+    if axis.table is not None:
+        return axis.table.home
+    homes = [(0, 0)] * len(axis)
+    for number, group in enumerate(groups):
+        for rank, value in enumerate(group.numbers):
+            homes[value] = (number, rank)
+    return homes.__getitem__
 
 
 def _unrank(number: int, radices: Sequence[int]) -> list[int]:

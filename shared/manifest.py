@@ -5,50 +5,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from shared.axis import Axis
 from shared.canonical import canonical_json, sha256_hex
+from shared.chunks import ChunkSource
 from shared.errors import InvalidManifest, InvalidSweep
-from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
+from shared.fields import FIELDS, REQUIRED, Value, shown
+from shared.json_values import check_field, json_object, json_value
+from shared.manifest_axes import read_axis
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
-from shared.ranges import MAX_JOBS, MAX_VALUES, checked_range, compact
+from shared.ranges import MAX_JOBS
+from shared.tables import Table
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 16 * 2**20
 """Bounds what one worker parses to serve one sweep."""
 FORMATS = ("png",)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """Values that multiply with the other axes; several fields when they vary together.
-
-    Attributes:
-        fields: Job fields, each in no other axis.
-        columns: One sequence a field, all of one length; a ``range`` is never listed.
-    """
-
-    fields: tuple[str, ...]
-    columns: tuple[Sequence[Value], ...]
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def values(self, number: int) -> dict[str, Value]:
-        """The fields of value ``number``, 0 <= number < len(axis)."""
-        return {
-            name: column[number] for name, column in zip(self.fields, self.columns, strict=True)
-        }
-
-    def to_json(self) -> dict[str, object]:
-        """The axis as the manifest writes it."""
-        (first, *others) = self.columns
-        if isinstance(first, range) and not others:
-            return {"fields": list(self.fields), "range": [first.start, first.stop, first.step]}
-        return {"fields": list(self.fields), "columns": [list(column) for column in self.columns]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +88,11 @@ class Manifest:
         return f"{slug or 'sweep'}-{self.digest[:12]}"
 
     @property
+    def tables(self) -> tuple[Table, ...]:
+        """What keeps the values of its long axes."""
+        return tuple(axis.table for axis in self.axes if axis.table is not None)
+
+    @property
     def fields_by_axis(self) -> tuple[str, ...]:
         """Every field that varies, in axis order."""
         return tuple(name for axis in self.axes for name in axis.fields)
@@ -154,8 +134,11 @@ def check_totals(manifest: Manifest) -> None:
         )
 
 
-def parse_manifest(text: str) -> Manifest:
+def parse_manifest(text: str, chunks: ChunkSource | None = None) -> Manifest:
     """Read a manifest from a stranger: everything is checked, nothing is trusted.
+
+    Args:
+        chunks: Where the rows of its long axes are, for who wants to look at its jobs.
 
     What is valid but not in canonical form (key order, ``5.0``, an axis of one value, evenly
     rising seeds as a list) is taken as if it were, so its digest is that of the canonical form.
@@ -172,7 +155,7 @@ def parse_manifest(text: str) -> Manifest:
     except (ValueError, RecursionError) as exc:
         raise InvalidManifest(f"manifest: not JSON ({exc})") from exc
     try:
-        manifest = _manifest(data)
+        manifest = _manifest(data, chunks or _NoChunks())
         check_totals(manifest)
     except InvalidSweep as exc:
         raise InvalidManifest(f"manifest: {exc}") from exc
@@ -193,21 +176,27 @@ def _refuse_constant(token: str) -> object:
     raise InvalidManifest(f"manifest: {token} is not JSON: numbers are finite")
 
 
-def _manifest(data: object) -> Manifest:
+def _manifest(data: object, chunks: ChunkSource) -> Manifest:
     if isinstance(data, dict) and "seedbed" in data:
         _check_version(data["seedbed"])  # first: another version has other members
-    body = _object(data, "it", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
+    body = json_object(data, "it", {"seedbed", "name", "fixed", "axes", "output", "reuse"})
     fixed = body["fixed"]
     if not isinstance(fixed, dict):
         raise InvalidManifest(f"manifest: fixed is {shown(fixed)}, not an object")
     if not isinstance(body["axes"], list):
         raise InvalidManifest(f"manifest: axes is {shown(body['axes'])}, not a list")
     for name in fixed:
-        _check_field("fixed", name)
-    values = {name: _value(f"fixed.{name}", name, value) for name, value in fixed.items()}
-    axes = tuple(_axis(item, f"axes[{number}]") for number, item in enumerate(body["axes"]))
+        check_field("fixed", name)
+    values = {
+        name: json_value(f"manifest: fixed.{name}", name, value) for name, value in fixed.items()
+    }
+    axes = tuple(
+        read_axis(item, f"axes[{number}]", chunks) for number, item in enumerate(body["axes"])
+    )
     _check_coverage(list(values), axes)
     for axis in axes:
+        if len(axis) == 1 and axis.table is not None:
+            raise InvalidManifest("manifest: a single row is kept in a chunk: write it into fixed")
         if len(axis) == 1:
             values |= axis.values(0)
     if not isinstance(body["reuse"], bool):
@@ -229,21 +218,8 @@ def _check_version(version: object) -> None:
         )
 
 
-def _object(data: object, path: str, names: set[str]) -> dict[str, object]:
-    if not isinstance(data, dict):
-        raise InvalidManifest(f"manifest: {path} is {shown(data)}, not an object")
-    for name in data:
-        if name not in names:
-            hint = nearest(name, sorted(names))
-            raise InvalidManifest(f"manifest: {path} has a member {shown(name)}: {hint}")
-    missing = sorted(names - set(data))
-    if missing:
-        raise InvalidManifest(f"manifest: {path} has no {' and no '.join(missing)}: add it")
-    return data
-
-
 def _output(data: object) -> Output:
-    output = _object(data, "output", {"format", "key"})
+    output = json_object(data, "output", {"format", "key"})
     if output["format"] not in FORMATS:
         raise InvalidManifest(f"manifest: output.format {shown(output['format'])} is not 'png'")
     if not isinstance(output["key"], str):
@@ -251,76 +227,11 @@ def _output(data: object) -> Output:
     return Output(format=str(output["format"]), key=check_template(output["key"]))
 
 
-def _check_field(path: str, name: object) -> None:
-    if not isinstance(name, str) or name not in FIELDS:
-        hint = nearest(name if isinstance(name, str) else "", list(FIELDS))
-        raise InvalidManifest(f"manifest: {path} has {shown(name)}, which is not a field: {hint}")
+class _NoChunks:
+    """Where nobody said where the chunks are."""
 
-
-def _value(path: str, name: str, value: object) -> Value:
-    """A value in its field's own JSON type: a stranger's ``"5"`` is not 5."""
-    texts = FIELDS[name].kind not in ("integer", "number")
-    if value is not None and isinstance(value, str) is not texts:
-        wanted = "a JSON string" if texts else "a JSON number"
-        raise InvalidManifest(f"manifest: {path} is {shown(value)}, not {wanted}")
-    try:
-        return check_value(name, value)
-    except InvalidSweep as exc:
-        raise InvalidManifest(f"manifest: {path}: {exc}") from exc
-
-
-def _axis(data: object, path: str) -> Axis:
-    if not isinstance(data, dict) or set(data) not in ({"fields", "range"}, {"fields", "columns"}):
-        raise InvalidManifest(f"manifest: {path} needs fields and either range or columns")
-    names = data["fields"]
-    if not isinstance(names, list) or not names:
-        raise InvalidManifest(f"manifest: {path}.fields {shown(names)} is not a list of fields")
-    for name in names:
-        _check_field(f"{path}.fields", name)
-    if len(set(names)) < len(names):
-        raise InvalidManifest(f"manifest: {path}.fields {shown(names)} has a field twice: keep one")
-    if "range" in data:
-        return Axis(fields=tuple(names), columns=(_range(data["range"], names, path),))
-    columns = data["columns"]
-    if (
-        not isinstance(columns, list)
-        or len(columns) != len(names)
-        or not all(isinstance(column, list) for column in columns)
-        or len({len(column) for column in columns}) != 1
-        or not 0 < len(columns[0]) <= MAX_VALUES
-    ):
-        raise InvalidManifest(
-            f"manifest: {path}.columns needs one list a field, of one length from 1 to {MAX_VALUES}"
-        )
-    checked: tuple[Sequence[Value], ...] = tuple(
-        tuple(_value(f"{path}.columns", name, value) for value in column)
-        for name, column in zip(names, columns, strict=True)
-    )
-    if len(set(zip(*checked, strict=True))) != len(checked[0]):
-        raise InvalidManifest(f"manifest: {path} repeats a value: drop the repetition")
-    if len(names) == 1:
-        checked = (compact(names[0], checked[0]),)
-    return Axis(fields=tuple(names), columns=checked)
-
-
-def _range(data: object, names: list[str], path: str) -> Sequence[Value]:
-    if (
-        not isinstance(data, list)
-        or len(data) != 3
-        or not all(isinstance(part, int) and not isinstance(part, bool) for part in data)
-        or data[2] < 1
-        or data[1] <= data[0]
-        or len(names) != 1
-        or FIELDS[names[0]].kind != "integer"
-        or FIELDS[names[0]].decides != "row"
-    ):
-        raise InvalidManifest(
-            f"manifest: {path}.range {shown(data)} is not [start, stop, step] of seed, rising"
-        )
-    try:
-        return checked_range(names[0], range(*data))
-    except InvalidSweep as exc:
-        raise InvalidManifest(f"manifest: {path}.range: {exc}") from exc
+    def body(self, digest: str) -> bytes:
+        raise InvalidManifest(f"chunk {digest[:12]} can't be read here: no storage was named")
 
 
 def _check_coverage(fixed: list[str], axes: tuple[Axis, ...]) -> None:

@@ -6,22 +6,18 @@ each state of a sweep, and which invariants they keep together.
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-import redis
-
 from shared.errors import (
     InvalidManifest,
     LeaseLost,
-    QueueError,
     SweepConflict,
     UnknownSweep,
 )
-from shared.keys import Keys
+from shared.queue_board import WorkerBoard
 from shared.queue_records import (
     BlockSpec,
     Claim,
@@ -38,15 +34,9 @@ from shared.queue_records import (
     SweepRecord,
     SweepStatus,
 )
-from shared.queue_status import (
-    join_mask,
-    malformed_sweep,
-    read_failure,
-    read_status,
-    segment_ranges,
-)
-from shared.redis_connection import connect, translated_errors
-from shared.scripts import run_script, run_scripts
+from shared.queue_status import malformed_sweep
+from shared.queue_views import QueueViews
+from shared.redis_connection import translated_errors
 
 T = TypeVar("T")
 
@@ -84,25 +74,8 @@ CHUNKS_PER_TRIP = 16
 """Script calls sent in one pipeline."""
 
 
-class JobQueue:
-    """The queue of one pool.
-
-    Every method raises QueueUnavailable when Redis does not serve, and InvalidSettings when what
-    answers can't be the pool's Redis.
-
-    Args:
-        client: With undecoded replies, as ``connect`` makes it.
-        pool: The pool's name.
-    """
-
-    def __init__(self, client: redis.Redis, pool: str) -> None:
-        self.client = client
-        self.keys = Keys(pool)
-
-    @classmethod
-    def connect(cls, url: str, pool: str) -> JobQueue:
-        """A queue over a connection with timeouts, keepalive, health checks and retries."""
-        return cls(connect(url), pool)
+class JobQueue(QueueViews, WorkerBoard):
+    """The queue of one pool: its verbs; what can be asked is in QueueViews and WorkerBoard."""
 
     # What a producer does to sweeps
 
@@ -115,9 +88,8 @@ class JobQueue:
         """
         record.check()
         blocks = [
-            value
+            f"{block.model} {block.lane} {block.recipe} {block.size} {block.cost!r}"
             for block in record.blocks
-            for value in (block.model, block.lane, block.recipe, block.size, repr(block.cost))
         ]
         outcome, state, epoch = self._run(
             "submit",
@@ -160,11 +132,11 @@ class JobQueue:
         """Revive dead jobs, all of them by default. Returns how many."""
         if positions is not None:
             return sum(
-                self._known(sweep_id, self._run("retry", sweep_id, len(chunk), *chunk))
+                self._known(sweep_id, self._run("retry", sweep_id, len(chunk), _text(chunk)))
                 for chunk in _chunks(sorted(positions))
             )
         revived = 0
-        while count := self._known(sweep_id, self._run("retry", sweep_id, CHUNK_POSITIONS)):
+        while count := self._known(sweep_id, self._run("retry", sweep_id, CHUNK_POSITIONS, "")):
             revived += count
         return revived
 
@@ -177,7 +149,9 @@ class JobQueue:
         epoch = self.status(sweep_id).epoch
         repaired = 0
         for number, chunk in enumerate(_chunks(sorted(missing)), start=1):
-            count = self._known(sweep_id, self._run("repair", sweep_id, epoch, number, *chunk))
+            count = self._known(
+                sweep_id, self._run("repair", sweep_id, epoch, number, _text(chunk))
+            )
             repaired += max(count, 0)
         return repaired
 
@@ -225,7 +199,7 @@ class JobQueue:
                     sweep_id=sweep_id.decode(),
                     epoch=int(epoch),
                     block=block,
-                    positions=tuple(positions),
+                    positions=tuple(map(int, positions.split(b","))),
                 )
                 for sweep_id, epoch, block, positions in shares
             ),
@@ -237,8 +211,8 @@ class JobQueue:
         Raises:
             LeaseLost: The lease is over: don't render.
         """
-        flat = [value for ref in refs for value in (ref.sweep_id, ref.position)]
-        if self._run("begin", token, _microseconds(gpu_seconds), *flat)[0] == b"gone":
+        named = _by_sweep(refs)
+        if self._run("begin", token, _microseconds(gpu_seconds), *named)[0] == b"gone":
             raise LeaseLost(token)
 
     def renew(self, token: str, *, lease_seconds: float, phase: Phase) -> float:
@@ -265,10 +239,8 @@ class JobQueue:
         for group in groups:
             pairs = sorted(zip(group.positions, group.bytes, strict=True))
             for chunk in _chunks(pairs):
-                positions, sizes = zip(*chunk, strict=True)
-                calls.append(
-                    [group.sweep_id, group.epoch, int(group.reused), len(chunk), *positions, *sizes]
-                )
+                positions, sizes = map(_text, zip(*chunk, strict=True))
+                calls.append([group.sweep_id, group.epoch, int(group.reused), positions, sizes])
         newly_done = 0
         finalising: list[str] = []
         stale: list[str] = []
@@ -278,7 +250,7 @@ class JobQueue:
                 sweep_id = call[0]
                 if reply[0] == b"range":
                     raise InvalidManifest(
-                        f"sweep {sweep_id!r} has no position {call[4]}..{call[3 + call[3]]}"
+                        f"sweep {sweep_id!r} does not have all the positions {call[3]:.80}"
                     )
                 if reply[0] == b"stale":
                     stale.append(sweep_id)
@@ -298,8 +270,7 @@ class JobQueue:
         """Give back jobs of a lease, all by default, at no charge. Returns how many it held."""
         if refs is not None and not refs:
             return 0
-        flat = [value for ref in refs or () for value in (ref.sweep_id, ref.position)]
-        return int(self._run("release", token, *flat))
+        return int(self._run("release", token, *_by_sweep(refs or ())))
 
     def fail(
         self, token: str, ref: JobRef, *, reason: str, worker: str, permanent: bool = False
@@ -342,149 +313,6 @@ class JobQueue:
         if self._run("finish", token, sweep_id, epoch) == b"gone":
             raise LeaseLost(token)
 
-    # What anybody may ask
-
-    def status(self, sweep_id: str) -> SweepStatus:
-        """Where a sweep's jobs are.
-
-        Raises:
-            UnknownSweep: There is none of this id.
-            QueueError: What is there is not a sweep.
-        """
-        status = self._statuses([sweep_id])[0]
-        if status is None:
-            raise UnknownSweep(sweep_id)
-        if isinstance(status, QueueError):
-            raise status
-        return status
-
-    def sweeps(self) -> list[SweepStatus]:
-        """All sweeps of the pool, newest first; malformed ones are logged and left out."""
-        with translated_errors():
-            names: Any = self.client.zrevrange(self.keys.sweeps, 0, -1)
-        ids = [name.decode() for name in names]
-        found = []
-        for first in range(0, len(ids), CHUNK_POSITIONS):
-            for status in self._statuses(ids[first : first + CHUNK_POSITIONS]):
-                if isinstance(status, QueueError):
-                    logger.warning("malformed sweep", extra={"error": str(status)})
-                elif status is not None:
-                    found.append(status)
-        return found
-
-    def manifest(self, sweep_id: str) -> str:
-        """The manifest as it was submitted."""
-        with translated_errors():
-            text: Any = self.client.get(self.keys.manifest(sweep_id))
-        if text is None:
-            raise UnknownSweep(sweep_id)
-        manifest: str = text.decode()
-        return manifest
-
-    def failures(self, sweep_id: str, limit: int = 100) -> list[Failure]:
-        """Up to ``limit`` jobs that failed and are not done since, by position."""
-        found: list[Failure] = []
-        with translated_errors():
-            for position, text in self.client.hscan_iter(self.keys.failures(sweep_id), count=1000):
-                found.append(read_failure(position, text))
-                if len(found) == limit:
-                    break
-        return sorted(found, key=lambda failure: failure.position)
-
-    def done_mask(self, sweep_id: str, start: int, count: int) -> bytes:
-        """Done bits of positions start..start+count-1, most significant bit first.
-
-        Args:
-            start: A multiple of 8.
-        """
-        if start % 8:
-            raise ValueError(f"start {start} is not a multiple of 8")
-        ranges = segment_ranges(start, count)
-        with translated_errors():
-            pipeline = self.client.pipeline(transaction=False)
-            for segment, first, last in ranges:
-                pipeline.getrange(self.keys.bits(sweep_id, segment), first, last)
-            stored = pipeline.execute()
-        wanted = [last - first + 1 for _, first, last in ranges]
-        return join_mask(list(zip(wanted, stored, strict=True)), count)
-
-    def live(self, refs: Iterable[tuple[str, int]]) -> set[str]:
-        """Those of the (sweep id, epoch) that still want their jobs."""
-        asked = list(refs)
-        with translated_errors():
-            pipeline = self.client.pipeline(transaction=False)
-            for sweep_id, _ in asked:
-                pipeline.hmget(self.keys.sweep(sweep_id), "state", "epoch")
-            rows = pipeline.execute()
-        return {
-            sweep_id
-            for (sweep_id, epoch), (state, now) in zip(asked, rows, strict=True)
-            if state in (b"running", b"paused") and int(now) == epoch
-        }
-
-    def claimable(self, model: str, *, pin: str = "") -> bool:
-        """Whether a claim for the model may find work: for any pin by default."""
-        return model.encode() in self._run("work", pin)
-
-    def models_with_work(self) -> list[str]:
-        """Models with claimable jobs, jobs under expired leases among them."""
-        return sorted({model.decode() for model in self._run("work", "")})
-
-    # What workers tell each other
-
-    def record_rate(
-        self, model: str, lane: str, recipe: str, seconds_per_job: float, batch: int
-    ) -> None:
-        """Publish what was measured for a lane and recipe."""
-        value = json.dumps({"seconds_per_job": seconds_per_job, "batch": batch})
-        with translated_errors():
-            self.client.hset(self.keys.rates, f"{model} {lane} {recipe}", value)
-
-    def rates(self) -> list[Rate]:
-        """All measurements of the pool, the last for each model, lane and recipe."""
-        with translated_errors():
-            rows: Any = self.client.hgetall(self.keys.rates)
-        found = []
-        for name, value in sorted(rows.items()):
-            model, lane, recipe = name.decode().split(" ")
-            found.append(Rate(model=model, lane=lane, recipe=recipe, **json.loads(value)))
-        return found
-
-    def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:
-        """Tell the pool about a worker; forgotten after ``ttl_seconds`` unless told again."""
-        with translated_errors():
-            pipeline = self.client.pipeline(transaction=True)
-            pipeline.set(
-                self.keys.worker(worker_id), json.dumps(info), px=max(1, int(ttl_seconds * 1000))
-            )
-            pipeline.sadd(self.keys.workers, worker_id)
-            pipeline.execute()
-
-    def workers(self) -> list[dict[str, Any]]:
-        """What the workers that are there have announced, each with its ``id``."""
-        with translated_errors():
-            names: Any = self.client.smembers(self.keys.workers)
-            ids = sorted(name.decode() for name in names)
-            if not ids:
-                return []
-            infos = self.client.mget([self.keys.worker(worker_id) for worker_id in ids])
-            left = [worker_id for worker_id, info in zip(ids, infos, strict=True) if info is None]
-            if left:
-                self.client.srem(self.keys.workers, *left)
-        return [
-            {**json.loads(info), "id": worker_id}
-            for worker_id, info in zip(ids, infos, strict=True)
-            if info is not None
-        ]
-
-    def _run(self, verb: str, *arguments: Any) -> Any:
-        with translated_errors():
-            return run_script(self.client, verb, self.keys.base, arguments)
-
-    def _run_all(self, verb: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        with translated_errors():
-            return run_scripts(self.client, verb, self.keys.base, calls)
-
     def _change(self, verb: str, sweep_id: str) -> State:
         state: State = self._run(verb, sweep_id).decode()
         if not state:
@@ -504,31 +332,6 @@ class JobQueue:
                 for name in self.client.scan_iter(match=pattern, count=1000):
                     self.client.unlink(name)
 
-    def _statuses(self, sweep_ids: Sequence[str]) -> list[SweepStatus | QueueError | None]:
-        with translated_errors():
-            pipeline = self.client.pipeline(transaction=True)
-            for sweep_id in sweep_ids:
-                pipeline.hgetall(self.keys.sweep(sweep_id))
-                pipeline.hlen(self.keys.leased(sweep_id))
-                pipeline.scard(self.keys.dead(sweep_id))
-                pipeline.zcard(self.keys.blocks(sweep_id))
-            replies = pipeline.execute(raise_on_error=False)
-        found: list[SweepStatus | QueueError | None] = []
-        for i, sweep_id in enumerate(sweep_ids):
-            row, leased, dead, blocks = replies[4 * i : 4 * i + 4]
-            if any(isinstance(reply, Exception) for reply in (row, leased, dead, blocks)):
-                found.append(malformed_sweep(sweep_id))
-            elif not row:
-                found.append(None)
-            else:
-                try:
-                    found.append(
-                        read_status(sweep_id, row, leased=leased, dead=dead, blocks=blocks)
-                    )
-                except QueueError as error:
-                    found.append(error)
-        return found
-
 
 def _microseconds(seconds: float) -> int:
     return max(1, round(seconds * 1e6))
@@ -538,6 +341,19 @@ def _lease_us(seconds: float) -> int:
     if not 0 < seconds <= MAX_LEASE_SECONDS:
         raise ValueError(f"lease_seconds {seconds} is not within 0..{MAX_LEASE_SECONDS}")
     return _microseconds(seconds)
+
+
+def _text(numbers: Iterable[int]) -> str:
+    """How positions travel: one argument is cheaper than many."""
+    return ",".join(map(str, numbers))
+
+
+def _by_sweep(refs: Sequence[JobRef]) -> list[str]:
+    """Sweep id, positions, sweep id, positions ..."""
+    positions: dict[str, list[int]] = {}
+    for ref in refs:
+        positions.setdefault(ref.sweep_id, []).append(ref.position)
+    return [text for name, found in positions.items() for text in (name, _text(found))]
 
 
 def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:

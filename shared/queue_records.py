@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.errors import InvalidSweep
+from shared.layout import MAX_BLOCKS
+from shared.ranges import MAX_JOBS
 
 State = Literal["running", "paused", "finalising", "done", "cancelled"]
 Outcome = Literal["created", "unchanged", "restarted", "done"]
 Phase = Literal["queued", "gpu", "uploading"]
 
-MAX_BLOCKS = 4096
-"""Bounds what one submit does in Redis, which serves nobody else meanwhile."""
-
-MAX_JOBS = 1_000_000_000
 MAX_PRIORITY = 100
 MAX_OWNER_CHARACTERS = 200
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from shared.canonical import canonical_json
+
+BATCH_STAGES = ("claim", "embed", "denoise", "decode")
+"""Stages of a receipt's seconds that the whole batch took; the others are the image's own."""
 
 
 def manifest_key(sweep_id: str) -> str:
@@ -20,7 +24,12 @@ def pin_key(sweep_id: str, model: str) -> str:
 
 def receipts_key(sweep_id: str, token: str) -> str:
     """The receipts of one lease, a JSON line an image."""
-    return f"sweeps/{sweep_id}/receipts/{token}.jsonl"
+    return f"{receipts_prefix(sweep_id)}{token}.jsonl"
+
+
+def receipts_prefix(sweep_id: str) -> str:
+    """What the keys of all receipts of a sweep begin with."""
+    return f"sweeps/{sweep_id}/receipts/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +77,26 @@ class Receipt:
 def receipt_lines(receipts: Iterable[Receipt]) -> bytes:
     """JSON Lines, one receipt a line."""
     return "".join(canonical_json(asdict(receipt)) + "\n" for receipt in receipts).encode()
+
+
+def read_receipts(body: bytes) -> Iterator[dict[str, object]]:
+    """The receipts of one file; a line that can't be read is left out."""
+    for line in body.splitlines():
+        try:
+            receipt = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(receipt, dict):
+            yield receipt
+
+
+def image_seconds(receipt: Mapping[str, object]) -> float:
+    """What one image took: its share of the batch, its own encoding and upload."""
+    stages, rows = receipt.get("seconds"), receipt.get("rows")
+    if not isinstance(stages, dict):
+        return 0.0
+    mates = rows if isinstance(rows, int) and rows > 0 else 1
+    took = {name: float(value) for name, value in stages.items() if isinstance(value, int | float)}
+    shared = sum(value for name, value in took.items() if name in BATCH_STAGES)
+    own = sum(value for name, value in took.items() if name not in BATCH_STAGES)
+    return round(shared / mates + own, 4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from shared.chunks import DIGEST, MAX_CHUNK_ROWS
 from shared.fields import DEVICES, FIELDS, MAX_TEXT_BYTES, Field
+from shared.layout import MAX_BLOCKS
 from shared.manifest import FORMATS, NAME_PATTERN, SCHEMA_VERSION
 from shared.ranges import MAX_JOBS, MAX_VALUES
 from shared.schedulers import SCHEDULERS
@@ -12,8 +14,8 @@ def manifest_schema() -> dict[str, object]:
     """JSON Schema (draft 2020-12) of the manifest.
 
     It says all that a schema can; that every field is given exactly once, that columns are of
-    one length, that values don't repeat, that there are not too many jobs and that the key's
-    template is safe, `shared.manifest.parse_manifest` checks besides.
+    one length, that values don't repeat, that chunks and groups add up, that there are not too
+    many jobs and that the key's template is safe, `shared.manifest.parse_manifest` checks besides.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -67,12 +69,12 @@ def field_schema(field: Field) -> dict[str, object]:
 
 
 def _axis_schemas() -> list[dict[str, object]]:
-    """A range of seeds, or values of one field, or values of fields that vary together."""
+    """A range of seeds, values of one field, of fields that vary together, or rows in chunks."""
     ones = [
         _axis_schema({"const": [name]}, "columns", _columns(field_schema(field), 1, 1))
         for name, field in FIELDS.items()
     ]
-    names = {
+    names: dict[str, object] = {
         "type": "array",
         "items": {"enum": list(FIELDS)},
         "minItems": 2,
@@ -91,7 +93,32 @@ def _axis_schemas() -> list[dict[str, object]]:
         _axis_schema({"const": ["seed"]}, "range", seeds),
         *ones,
         _axis_schema(names, "columns", together),
+        _axis_schema(names | {"minItems": 1}, "chunks", _chunks_schema()),
     ]
+
+
+def _chunks_schema() -> dict[str, object]:
+    digest = {"type": "string", "pattern": f"^{DIGEST.pattern}$"}
+    group = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["count", "values"],
+        "properties": {
+            "count": {"type": "integer", "minimum": 1, "maximum": MAX_JOBS},
+            "values": {"type": "array", "items": {"type": ["string", "number", "null"]}},
+        },
+    }
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["size", "rows", "groups", "tallies"],
+        "properties": {
+            "size": {"type": "integer", "minimum": 1, "maximum": MAX_CHUNK_ROWS},
+            "rows": {"type": "array", "items": digest, "minItems": 1},
+            "groups": {"type": "array", "items": group, "minItems": 1, "maxItems": MAX_BLOCKS},
+            "tallies": {"anyOf": [digest, {"type": "null"}]},
+        },
+    }
 
 
 def _axis_schema(names: object, kind: str, values: object) -> dict[str, object]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
+from shared.fields import FIELDS, nearest, shown
 from shared.layout import Layout
 from shared.manifest import (
     FORMATS,
-    Axis,
     Manifest,
     Output,
     check_name,
@@ -19,10 +18,21 @@ from shared.manifest import (
 )
 from shared.numbers import finite_number, whole_number
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
-from shared.ranges import MAX_VALUES, checked_range, compact, parse_range
+from shared.ranges import MAX_VALUES
+from shared.sweep_axes import read_axes
 
-DIRECTIVES = ("name", "output", "reuse", "num_images_per_prompt", "priority", "weight")
-"""What a sweep file may say besides fields of a job."""
+DIRECTIVES = (
+    "zip",
+    "rows",
+    "wildcards",
+    "name",
+    "output",
+    "reuse",
+    "num_images_per_prompt",
+    "priority",
+    "weight",
+)
+"""What a sweep file may say besides fields of a job; ``producer.sources`` reads the wildcards."""
 MAX_PRIORITY = 100
 MIN_WEIGHT = 0.001
 MAX_WEIGHT = 1000.0
@@ -70,28 +80,19 @@ class Sweep:
                     field=str(name),
                     value=values[name],
                 )
-        for name in REQUIRED:
-            if name not in values:
-                raise InvalidSweep(f"{name} is missing: say which {name} to use", field=name)
         notes: list[str] = []
-        columns = {
-            name: _column(name, value, notes) for name, value in values.items() if name in FIELDS
-        }
         repeat = _directive_integer(values, "num_images_per_prompt", 1, MAX_VALUES, default=1)
-        if repeat > 1:
-            columns["seed"] = _consecutive(columns.get("seed", (0,)), repeat, notes)
+        axes = read_axes(values, notes, repeat=repeat)
+        fixed = {name: field.default for name, field in FIELDS.items()}
+        for axis in axes:
+            if len(axis) == 1:
+                fixed |= axis.values(0)
+        axes = [axis for axis in axes if len(axis) > 1]
+        varying = {name for axis in axes for name in axis.fields}
         manifest = Manifest(
             name=check_name(values.get("name", "sweep")),
-            fixed={
-                name: columns[name][0] if name in columns else field.default
-                for name, field in FIELDS.items()
-                if name not in columns or len(columns[name]) == 1
-            },
-            axes=tuple(
-                Axis(fields=(name,), columns=(column,))
-                for name, column in columns.items()
-                if len(column) > 1
-            ),
+            fixed={name: value for name, value in fixed.items() if name not in varying},
+            axes=tuple(axes),
             output=_output(values.get("output", {})),
             reuse=_boolean("reuse", values.get("reuse", True)),
         )
@@ -114,80 +115,6 @@ class Sweep:
     def layout(self) -> Layout:
         """Its blocks, and the way between indices and positions."""
         return Layout(self.manifest)
-
-
-def _column(name: str, value: object, notes: list[str]) -> Sequence[Value]:
-    """The distinct values of one field; one value is a fixed field."""
-    if isinstance(value, range):
-        return checked_range(name, value)
-    if isinstance(value, Mapping):
-        raise InvalidSweep(
-            f"{name} {shown(dict(value))} is a mapping: give a value, a list or a range",
-            field=name,
-            value=value,
-        )
-    items = list(value) if isinstance(value, list | tuple) else [value]
-    if not items:
-        raise InvalidSweep(
-            f"{name} is an empty list: give at least one value", field=name, value=value
-        )
-    parts: list[Sequence[Value]] = []
-    count = 0
-    for item in items:
-        if isinstance(item, list | tuple | Mapping):
-            raise InvalidSweep(
-                f"{name} has {shown(item)} inside a list: values are plain", field=name, value=item
-            )
-        spread = parse_range(name, item) if isinstance(item, str) else None
-        parts.append((check_value(name, item),) if spread is None else spread)
-        count += len(parts[-1])
-        if count > MAX_VALUES and len(items) > 1:
-            raise InvalidSweep(
-                f"{name} lists over {MAX_VALUES:,} values: split it over several sweeps, "
-                f"or write seeds as one range",
-                field=name,
-            )
-    if len(parts) == 1 and isinstance(parts[0], range):
-        return parts[0]
-    return _distinct(name, tuple(item for part in parts for item in part), notes)
-
-
-def _distinct(name: str, values: Sequence[Value], notes: list[str]) -> Sequence[Value]:
-    kept = tuple(dict.fromkeys(values))
-    dropped = len(values) - len(kept)
-    if dropped:
-        noun = "value" if dropped == 1 else "values"
-        notes.append(f"{name}: {dropped:,} repeated {noun} dropped, {len(kept):,} kept")
-    return compact(name, kept)
-
-
-def _consecutive(seeds: Sequence[Value], repeat: int, notes: list[str]) -> Sequence[Value]:
-    """Each seed followed by the next ``repeat - 1`` seeds."""
-    starts = [seed for seed in (seeds[0], seeds[-1]) if isinstance(seed, int)]
-    check_value("seed", max(starts) + repeat - 1)
-    if isinstance(seeds, range) and seeds.step <= repeat:
-        merged = range(seeds.start, seeds[-1] + repeat)
-        overlap = len(seeds) * repeat - len(merged)
-        if overlap:
-            notes.append(f"seed: {overlap:,} repeated values dropped, {len(merged):,} kept")
-        return merged
-    count = len(seeds) * repeat
-    if len(seeds) > 1 and count > MAX_VALUES:
-        raise InvalidSweep(
-            f"num_images_per_prompt {repeat} makes {count:,} seeds of {len(seeds):,}: "
-            f"at most {MAX_VALUES:,}, or write the seeds as one range",
-            field="num_images_per_prompt",
-            value=repeat,
-        )
-    if len(seeds) == 1 and isinstance(seeds[0], int):
-        return range(seeds[0], seeds[0] + repeat)
-    spread = tuple(
-        check_value("seed", seed + extra)
-        for seed in seeds
-        if isinstance(seed, int)
-        for extra in range(repeat)
-    )
-    return _distinct("seed", spread, notes)
 
 
 def _output(value: object) -> Output:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -82,12 +83,12 @@ class Pool:
     redis: RedisServer
     workers: list[WorkerHandle] = field(default_factory=list)
 
-    @property
+    @cached_property
     def client(self) -> Client:
         """A producer of this pool."""
         return Client(self.settings)
 
-    @property
+    @cached_property
     def storage(self) -> Storage:
         """The bucket."""
         return Storage.connect(self.settings)
@@ -214,3 +215,5 @@ def running_pool(folder: Path) -> Iterator[Pool]:
             for worker in pool.workers:
                 if worker.process.poll() is None:
                     worker.kill()
+            pool.client.close()
+            pool.storage.close()

@@ -54,6 +54,18 @@ class HandWorker:
             "loaded_key": MODEL_KEY,
             "pin": self.pin.to_text(),
             "batch_size": 4,
+            "served": [
+                {
+                    "key": MODEL_KEY,
+                    "model": "demo",
+                    "revision": None,
+                    "variant": None,
+                    "pin": self.pin.to_text(),
+                    "batch_size": 4,
+                    "schedulers": ["DDIMScheduler", "PNDMScheduler"],
+                    "fields": ["model", "prompt", "seed"],
+                }
+            ],
         }
         self._client.queue.announce("hand", info, ttl_seconds=60)
 

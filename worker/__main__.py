@@ -12,7 +12,7 @@ from shared.worker_options import VARIABLE, WorkerOptions
 
 def main() -> int:
     """Run a worker from the environment that `seedbed worker` prepares; returns the exit code."""
-    from worker.logs import configure_logging
+    from shared.logs import configure_logging
 
     configure_logging(os.environ.get("SEEDBED_LOG_LEVEL", "INFO"))
     try:

@@ -89,6 +89,7 @@ class Claimer:
 
         Raises:
             QueueError: The queue does not answer.
+            StorageError: The sweep's rows can't be read now: the claim has been given back.
         """
         started = time.perf_counter()
         claim = self._queue.claim(
@@ -123,7 +124,10 @@ class Claimer:
             refs = [JobRef(share.sweep_id, position) for position in share.positions]
             try:
                 layout = self._sweeps.layout(share.sweep_id)
-                made = [layout.job_at(position) for position in share.positions]
+                made = [
+                    (layout.index_of(position), layout.job_at(position))
+                    for position in share.positions
+                ]
             except (InvalidManifest, IndexError) as exc:
                 logger.error(
                     "sweep paused: its manifest can't be read",
@@ -134,13 +138,13 @@ class Claimer:
                 continue
             except UnknownSweep:
                 continue  # deleted meanwhile: its part of the lease is void
-            for ref, job in zip(refs, made, strict=True):
+            for ref, (index, job) in zip(refs, made, strict=True):
                 place = address(job, self._pin, layout.manifest.output)
                 jobs.append(
                     ClaimedJob(
                         ref=ref,
                         epoch=share.epoch,
-                        index=layout.index_of(ref.position),
+                        index=index,
                         job=job,
                         digest=place.digest,
                         key=place.key,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from shared.errors import InvalidSettings
@@ -36,3 +38,14 @@ def pick_device(name: str | None = None) -> torch.device:
 def dtype_for(device: torch.device) -> torch.dtype:
     """float16 on a GPU, float32 on a CPU (where half precision is slower, not faster)."""
     return torch.float32 if device.type == "cpu" else torch.float16
+
+
+def leave_a_core(device: torch.device) -> None:
+    """On a CPU, compute with one thread less than there are cores, unless OMP_NUM_THREADS says.
+
+    Encoding, uploads, Redis and S3 want a core too, and torch's threads wait for each other at
+    every operation: one that is not running stops all of them.
+    """
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        torch.set_num_threads(max(1, (cores or 1) - 1))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from shared.errors import ModelError
+from shared.fields import FIELDS
 from shared.pin import Pin
 from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
@@ -27,6 +28,9 @@ __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 
 RENDERER_VERSION = "1"
 """Part of every pin: raised when the same job on the same weights would get other pixels."""
+
+OURS = frozenset({"model", "revision", "variant", "scheduler", "seed", "generator_device"})
+"""Fields that no pipeline's call has by name, and that act on every one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,14 @@ class LoadedModel:
     def attention(self) -> str:
         """The attention processors in force."""
         return attention_in_force(self.pipeline)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of a job that can act on it, in the order of their table."""
+        idle = set() if self.scheduling.taking_eta else {"eta"}
+        if self.embeds_guidance:
+            idle |= {"negative_prompt", "guidance_rescale"}
+        return tuple(name for name in FIELDS if name in (OURS | self.accepts) and name not in idle)
 
     @cached_property
     def pin(self) -> str:

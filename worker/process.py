@@ -26,7 +26,7 @@ from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app
 from worker.claiming import Claimer
 from worker.demo_model import build_demo_model
-from worker.device import pick_device
+from worker.device import leave_a_core, pick_device
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.heartbeat import Heartbeat
@@ -90,7 +90,7 @@ class WorkerProcess:
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
         self._draining = Event()
         self._grace_over = Event()
-        self._sweeps = ClaimedSweeps(self._queue)
+        self._sweeps = ClaimedSweeps(self._queue, self._storage)
         self._keeper = LeaseKeeper(self._queue, options.lease_seconds)
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
         broker = settings.broker_url or settings.redis_url
@@ -98,6 +98,7 @@ class WorkerProcess:
         self._doorbell = Doorbell(self._app, settings.pool)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
+        self._known: dict[str, dict[str, object]] = {}
         self._serving: _Serving | None = None
         self._heartbeat = Heartbeat(
             queue=self._queue,
@@ -133,6 +134,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End every thread; what is rendered is stored before."""
         self._heartbeat.stop()
+        self._finaliser.close()
         self._doorbell.close()
         self._unload()
         self._keeper.stop()
@@ -173,6 +175,16 @@ class WorkerProcess:
             "model_keys": list(self._sources),
             "device": self._device_name(),
             "draining": self._draining.is_set(),
+            "served": [
+                {
+                    "key": key,
+                    "model": source.model,
+                    "revision": source.revision,
+                    "variant": source.variant,
+                }
+                | self._known.get(key, {})
+                for key, source in self._sources.items()
+            ],
         } | (
             {}
             if serving is None
@@ -181,7 +193,6 @@ class WorkerProcess:
                 "loaded_key": serving.model,
                 "pin": serving.loaded.pin,
                 "batch_size": serving.batch_size,
-                "schedulers": list(serving.loaded.schedulers),
                 "attention": serving.loaded.attention,
             }
         )
@@ -205,9 +216,11 @@ class WorkerProcess:
         options = self._options
         source = self._sources[model]
         slicing = options.attention_slicing
+        device = pick_device(options.device)
+        leave_a_core(device)
         loaded = load_pipeline(
             _resolve(source),
-            device=pick_device(options.device),
+            device=device,
             dtype=None if options.dtype is None else DTYPES[options.dtype],
             attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
         )
@@ -227,6 +240,12 @@ class WorkerProcess:
             },
         )
         self._pins[model] = loaded.pin
+        self._known[model] = {
+            "pin": loaded.pin,
+            "batch_size": batch_size,
+            "schedulers": list(loaded.schedulers),
+            "fields": list(loaded.fields),
+        }
         pin = Pin.from_text(loaded.pin)
         storer = Storer(
             queue=self._queue,

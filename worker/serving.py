@@ -14,6 +14,7 @@ from shared.errors import (
     NonFiniteImage,
     QueueError,
     RenderError,
+    StorageError,
     UnsupportedJob,
 )
 from shared.queue import JobQueue, JobRef
@@ -105,7 +106,7 @@ class Server:
         while not self._draining.is_set():
             try:
                 return self._claimer.claim(self._batch_size)
-            except QueueError as exc:
+            except (QueueError, StorageError) as exc:
                 logger.warning("nothing claimed, trying again", extra={"error": str(exc)})
                 self._draining.wait(RETRY_SECONDS)
         return None

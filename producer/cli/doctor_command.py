@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import json_option, one_line, print_json
 from producer.cli.settings_options import pool_client
 from producer.client import Client
+from producer.model_folder import absolute_model
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@click.command(epilog=examples("seedbed doctor", "seedbed doctor --model ./my-checkpoint --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed doctor", "seedbed doctor --model ./my-checkpoint --json"),
+)
 @click.option("--model", help="also look whether this one is, or could be, served")
 @pool_client
 @json_option
@@ -25,7 +29,7 @@ def doctor(model: str | None, client: Client, as_json: bool) -> int:
     from producer.doctor import examine
 
     failed = False
-    for finding in examine(client, model=model):
+    for finding in examine(client, model=None if model is None else absolute_model(model)):
         failed = failed or finding.level == "fail"
         if as_json:
             print_json(finding)

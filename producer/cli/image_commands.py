@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import json_option, one_line, plain, print_json, say, size_text
 from producer.cli.progress import counting
 from producer.cli.settings_options import pool_client
@@ -27,10 +27,11 @@ out_type = click.Path(path_type=Path)
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed grid shapes-study",
         "seedbed grid shapes-study --x seed --y prompt --out sheet.png",
-    )
+    ),
 )
 @sweep_argument
 @click.option("--x", metavar="FIELD", multiple=True, help="along the top; repeat it to nest")
@@ -76,10 +77,11 @@ def grid(
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed fetch shapes-study --out images",
         "seedbed fetch shapes-study --name '{index:06}_seed={seed}'",
-    )
+    ),
 )
 @sweep_argument
 @click.option("--out", type=out_type, metavar="FOLDER", help="folder (default: the sweep's name)")
@@ -102,18 +104,31 @@ def fetch(sweep: str, out: Path | None, name: str | None, client: Client, as_jso
 
 
 @click.command(
-    epilog=examples("seedbed show images/000003_seed=3.png", "seedbed show - --json < image.png")
+    cls=SectionCommand,
+    epilog=examples(
+        "seedbed show images/000003_seed=3.png --sweep > sweep.yaml",
+        "seedbed show - --json < image.png",
+    ),
 )
 @click.argument("image")
+@click.option("--sweep", "as_sweep", is_flag=True, help="print a sweep file that makes it again")
 @json_option
-def show(image: str, as_json: bool) -> None:
+def show(image: str, as_sweep: bool, as_json: bool) -> None:
     """Tell what made an image, and the command that makes it again.
 
     Needs nothing but the file; '-' is standard input.
     """
     from producer.show import read_origin
 
+    if as_sweep and as_json:
+        raise click.UsageError("--sweep prints YAML: leave out --json")
     origin = read_origin(sys.stdin.buffer.read() if image == STDIN else Path(image))
+    if as_sweep:
+        from producer.sweep_text import sweep_text
+
+        name = "an image" if image == STDIN else Path(image).name
+        click.echo(sweep_text(origin, name=name), nl=False)
+        return
     if as_json:
         print_json(
             {
@@ -132,7 +147,7 @@ def _tell(fetched: Fetched) -> None:
     """How many came, which did not, and what to do about those."""
     for problem in fetched.problems[:SHOWN_PROBLEMS]:
         where = f" ({problem.key})" if problem.key else ""
-        say(f"image {problem.index} {one_line(problem.reason)}{one_line(where)}")
+        say(one_line(f"image {problem.title} {problem.reason}{where}"))
     lost = fetched.missing + fetched.damaged
     if lost > SHOWN_PROBLEMS:
         say(f"... and {lost - SHOWN_PROBLEMS:,} more; --json lists them")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,14 +12,18 @@ from typing import Any
 import click
 
 from producer.cli.doctor_command import doctor
-from producer.cli.examples import examples
+from producer.cli.find_command import find
+from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
+from producer.cli.models_command import models
+from producer.cli.output import one_line
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
 from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, retry, status, watch
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
+from shared.logs import configure_logging
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
@@ -33,6 +37,7 @@ def _version() -> str:
 
 
 @click.group(
+    cls=OrderedGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
         'seedbed run -p "a red circle" --seed 0..7 --guidance-scale 1,4,7.5',
@@ -43,18 +48,15 @@ def _version() -> str:
 @click.option("--debug", is_flag=True, help="log everything, and show tracebacks")
 def cli(debug: bool) -> None:
     """Render prompt sweeps on a pool of GPU workers."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    configure_logging("DEBUG" if debug else "WARNING")
 
 
 for _command in (
     run,
     up,
     down,
-    submit,
     plan,
+    submit,
     status,
     watch,
     ls,
@@ -65,7 +67,9 @@ for _command in (
     delete,
     grid,
     fetch,
+    find,
     show,
+    models,
     worker,
     doctor,
     schema,
@@ -80,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(arguments: list[str]) -> int:
-    """Errors become one line on stderr and a code; a traceback only with --debug."""
+    """Errors become one line on stderr and a code; a traceback too with --debug."""
     try:
         code: Any = cli.main(arguments, prog_name="seedbed", standalone_mode=False)
         sys.stdout.flush()
@@ -93,17 +97,15 @@ def _exit_code(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more to flush
         return 1
-    except SeedbedError as exc:
+    except Exception as exc:  # noqa: BLE001 - the boundary: nobody else would report it
         if "--debug" in arguments:
-            raise
-        click.echo(f"error: {_one_line(exc)}", err=True)
-        return exc.exit_code
-    except Exception as exc:
-        if "--debug" in arguments:
-            raise
+            traceback.print_exc()
+        if isinstance(exc, SeedbedError):
+            click.echo(f"error: {_one_line(exc)}", err=True)
+            return exc.exit_code
         click.echo(
             f"error: this is a bug in seedbed: {type(exc).__name__}: {_one_line(exc)} "
-            f"(run it again as 'seedbed --debug ...' for the traceback)",
+            f"('seedbed --debug ...' shows where)",
             err=True,
         )
         return 1
@@ -111,8 +113,6 @@ def _exit_code(arguments: list[str]) -> int:
 
 
 def _one_line(exc: Exception) -> str:
-    from producer.cli.output import one_line
-
     return one_line(" ".join(str(exc).split()))
 
 

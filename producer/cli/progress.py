@@ -7,14 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING
 
 from producer.cli.output import say, time_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from shared.queue import SweepStatus
 
 LINE_SECONDS = 5.0
@@ -66,34 +63,44 @@ def _rate(first: Sample, last: Sample) -> float | None:
     return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else None
 
 
-class View(Protocol):
-    """Something that shows how far a sweep is."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    def update(self, status: SweepStatus) -> None:
-        """Show this status."""
-
-
-def open_view(*, quiet: bool = False, waiting: str = "waiting for a worker") -> View:
-    """A bar if stderr is a terminal, else lines; nothing at all if ``quiet``.
+@contextmanager
+def following(
+    *, quiet: bool = False, waiting: str = "waiting for a worker"
+) -> Iterator[Callable[[SweepStatus], None]]:
+    """Show each status the caller is given; a bar if stderr is a terminal, else lines.
 
     Args:
+        quiet: Show nothing at all.
         waiting: What to say as long as nobody renders.
     """
     if quiet:
-        return _Nothing()
+        yield lambda status: None
+        return
     from rich.console import Console
 
     console = Console(stderr=True)
-    return _Bar(console, waiting) if console.is_terminal else _Lines(waiting)
+    if not console.is_terminal:
+        yield _Lines(waiting).show
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    note = TextColumn("images  {task.fields[note]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), note)
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("starting", total=None, note="")
+        rate = Rate()
+
+        def show(status: SweepStatus) -> None:
+            rate.add(status.done, time.monotonic(), begun=status.leased > 0)
+            progress.update(
+                task,
+                description=status.state,
+                total=status.total,
+                completed=status.done,
+                note=describe(status, rate, waiting),
+            )
+
+        yield show
 
 
 @contextmanager
@@ -126,68 +133,16 @@ def describe(status: SweepStatus, rate: Rate, waiting: str) -> str:
     return ", ".join(parts)
 
 
-class _Nothing:
-    def __enter__(self) -> Self:
-        return self
+class _Lines:
+    """A line when something has changed, but not too often."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Nothing to take down."""
-
-    def update(self, status: SweepStatus) -> None:
-        """Nothing to show."""
-
-
-class _Bar(_Nothing):
-    def __init__(self, console: Console, waiting: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._rate = Rate()
-        self._waiting = waiting
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("images  {task.fields[note]}"),
-            console=console,
-        )
-        self._task = self._progress.add_task("rendering", total=None, note="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def update(self, status: SweepStatus) -> None:
-        self._rate.add(status.done, time.monotonic(), begun=status.leased > 0)
-        self._progress.update(
-            self._task,
-            description=status.state,
-            total=status.total,
-            completed=status.done,
-            note=describe(status, self._rate, self._waiting),
-        )
-
-
-class _Lines(_Nothing):
     def __init__(self, waiting: str) -> None:
         self._rate = Rate()
         self._waiting = waiting
         self._said: tuple[str, int] | None = None
         self._said_at = 0.0
 
-    def update(self, status: SweepStatus) -> None:
+    def show(self, status: SweepStatus) -> None:
         now = time.monotonic()
         self._rate.add(status.done, now, begun=status.leased > 0)
         news = (status.state, status.done)

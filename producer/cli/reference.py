@@ -23,9 +23,7 @@ Exit codes: 0 done; 1 some jobs failed, a service is down, or our fault; 2 the u
 def reference() -> str:
     """The whole page."""
     sections = [HEAD, _section(cli, "seedbed")]
-    sections += [
-        _section(command, f"seedbed {name}") for name, command in sorted(cli.commands.items())
-    ]
+    sections += [_section(command, f"seedbed {name}") for name, command in cli.commands.items()]
     return "\n".join(sections)
 
 

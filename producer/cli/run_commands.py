@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producer.cli.examples import examples
-from producer.cli.output import say
-from producer.cli.progress import counting, open_view
-from producer.cli.settings_options import Flags, given_settings, pool_options
+from producer.cli.help import SectionCommand, examples
+from producer.cli.output import one_line, say
+from producer.cli.progress import counting, following
+from producer.cli.settings_options import Flags, given_settings, pool_options, setting_options
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
-from producer.model_folder import DEMO, check_model_folder
+from producer.like import refine
+from producer.model_folder import DEMO, absolute_model, check_model_folder
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
+from shared.worker_options import split_model
 
 if TYPE_CHECKING:
     from producer.run_pool import RunPool
@@ -36,10 +38,11 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         'seedbed run -p "a red circle" -p "a blue star" --seed 0..7 --guidance-scale 1,4',
         "seedbed run sweep.yaml --out images",
-    )
+    ),
 )
 @sweep_options
 @click.option("--out", type=click.Path(path_type=Path), help="folder (default: the sweep's name)")
@@ -58,13 +61,14 @@ def run(
 ) -> int:
     """Render a sweep, here and now, into a folder.
 
+    FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Uses the configured pool, or starts an embedded one (Redis, S3 and a worker on this machine)
     and stops it in the end. Images that storage holds are not rendered again: a run that was
     interrupted goes on, and one that was complete is over within seconds.
     """
     from producer.run_pool import RunPool
 
-    sweep = make_sweep({**values, "model": values.get("model", DEMO)})
+    sweep = make_sweep(refine({"model": DEMO}, values))
     settings = given_settings(flags)
     weights = weights_of(sweep.layout)
     if settings.redis_url is None:
@@ -86,12 +90,13 @@ def run(
 
 
 @click.command(
-    epilog=examples("seedbed up", "seedbed up --model runwayml/stable-diffusion-v1-5 --detach")
+    cls=SectionCommand,
+    epilog=examples("seedbed up", "seedbed up --model runwayml/stable-diffusion-v1-5 --detach"),
 )
 @click.option("--model", "models", multiple=True, help="what the worker serves (default: demo)")
 @click.option("--detach", is_flag=True, help="return when it runs; 'seedbed down' ends it")
 @worker_options
-@pool_options
+@setting_options("pool", "prefix", "owner", "data_dir")
 def up(
     models: tuple[str, ...],
     detach: bool,
@@ -106,9 +111,9 @@ def up(
     from producer.stack import Stack
 
     settings = given_settings(flags)
-    chosen = models or (DEMO,)
+    chosen = tuple(map(absolute_model, models)) or (DEMO,)
     for model in chosen:
-        check_model_folder(model.partition("@")[0])
+        check_model_folder(split_model(model)[0])
     if settings.redis_url is not None:
         say("note: SEEDBED_REDIS_URL is set, so other commands use that pool, not this one")
     stack = Stack(settings.data_dir, base=settings)
@@ -124,8 +129,11 @@ def up(
             stack.serve_forever()
 
 
-@click.command(epilog=examples("seedbed down", "seedbed down --data /var/lib/seedbed"))
-@pool_options
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed down", "seedbed down --data /var/lib/seedbed"),
+)
+@setting_options("data_dir")
 def down(flags: Flags) -> None:
     """End the pool that 'seedbed up' keeps running here; what is stored stays."""
     from producer.stack import Stack
@@ -159,9 +167,9 @@ def _render(pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bo
     else:
         _tell_unserved(pool, weights)
     waiting = "loading the model" if pool.embedded else "waiting for a worker"
-    with open_view(waiting=waiting) as view:
+    with following(waiting=waiting) as show:
         for status in pool.follow(sweep.id):
-            view.update(status)
+            show(status)
     return status
 
 
@@ -190,7 +198,7 @@ def _collect(pool: RunPool, sweep: Sweep, folder: Path, file_name: str | None) -
     with counting("fetching") as move:
         fetched = pool.client.fetch(sweep.id, folder, name=file_name, progress=move)
     for problem in fetched.problems:
-        say(f"image {problem.index} {problem.reason}")
+        say(one_line(f"image {problem.title} {problem.reason}"))
     count = fetched.written + fetched.skipped
     say(f"{count:,} {'image' if count == 1 else 'images'} in {folder}{'/' if folder.name else ''}")
     options = GridOptions(max_pages=SHEET_PAGES)

@@ -6,11 +6,14 @@ import json
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from shared.schema import manifest_schema
 
 
-@click.command(epilog=examples("seedbed schema", "seedbed schema > manifest.schema.json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed schema", "seedbed schema > manifest.schema.json"),
+)
 def schema() -> None:
     """Print the JSON Schema of the manifest."""
     click.echo(json.dumps(manifest_schema(), indent=2))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from producer.cli.help import SectionOption
 from producer.client import Client
 from shared.errors import NoPool
 from shared.settings import VARIABLES, Settings
@@ -29,21 +30,36 @@ HELP: dict[str, str] = {
 }
 
 
-def pool_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command, which takes the outcome as ``flags``."""
+def setting_options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add options for these settings to a command, which takes the outcome as ``flags``."""
 
-    @functools.wraps(command)
-    def with_flags(*args: Any, **given: Any) -> Any:
-        flags = {name: given.pop(name) for name in VARIABLES}
-        return command(*args, flags=flags, **given)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_flags(*args: Any, **given: Any) -> Any:
+            flags = {name: given.pop(name) for name in names}
+            return command(*args, flags=flags, **given)
 
-    for name in reversed(VARIABLES):
-        option = "--data" if name == "data_dir" else "--" + name.replace("_", "-")
-        describe = click.option(
-            option, name, metavar="TEXT", help=f"{HELP[name]}  [env: {VARIABLES[name]}]"
-        )
-        with_flags = describe(with_flags)
-    return with_flags
+        decorated: Callable[..., Any] = with_flags
+        for name in reversed(names):
+            decorated = _setting_option(name)(decorated)
+        return decorated
+
+    return decorate
+
+
+def _setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--data" if name == "data_dir" else "--" + name.replace("_", "-"),
+        name,
+        cls=SectionOption,
+        section="Where the pool is",
+        metavar="FOLDER" if name == "data_dir" else "TEXT",
+        help=f"{HELP[name]}  [{VARIABLES[name]}]",
+    )
+
+
+pool_options = setting_options(*VARIABLES)
+"""Add all of them."""
 
 
 def pool_client(command: Callable[..., Any]) -> Callable[..., Any]:

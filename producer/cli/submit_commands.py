@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.cli.examples import examples
-from producer.cli.output import json_option, one_line, print_json, say, size_text, time_text
+from producer.cli.help import SectionCommand, examples
+from producer.cli.output import (
+    json_option,
+    one_line,
+    plain,
+    print_json,
+    say,
+    size_text,
+    time_text,
+)
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.client import Client
@@ -18,14 +26,17 @@ from shared.fields import FIELDS
 
 if TYPE_CHECKING:
     from producer.plan import Measured, ModelPlan, Plan
+    from producer.plan_storage import StorageCheck
     from producer.submission import Submission
+    from shared.sweep import Sweep
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed submit sweep.yaml --priority 10",
         'seedbed submit --model demo -p "a red circle" --seed 0..99 --json',
-    )
+    ),
 )
 @sweep_options
 @pool_options
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
 def submit(values: Values, flags: Flags, as_json: bool) -> None:
     """Queue a sweep on a pool, and return at once.
 
+    FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Submitting a sweep again is harmless: one that is under way goes on, a cancelled one starts
     again from what storage holds, and a finished one is checked against storage.
     """
@@ -47,29 +59,43 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed plan sweep.yaml",
         'seedbed plan --model demo -p "a red circle" --seed 0..999 --price-per-hour 2.5 --json',
-    )
+    ),
 )
 @sweep_options
 @pool_options
 @click.option("--price-per-hour", type=click.FloatRange(min=0), help="of one worker")
+@click.option("--check-storage", is_flag=True, help="count the images that exist already")
 @json_option
-def plan(values: Values, flags: Flags, price_per_hour: float | None, as_json: bool) -> None:
+def plan(
+    values: Values,
+    flags: Flags,
+    price_per_hour: float | None,
+    check_storage: bool,
+    as_json: bool,
+) -> None:
     """Reckon what a sweep would come to: jobs, batches, bytes, time and money.
 
+    FILE is YAML or JSON, '-' standard input; options add to it and win over it.
     Writes nothing. Time and money need a pool whose workers have rendered the like before.
+    --check-storage needs a pool, too: which image a job makes depends on the weights, which a
+    worker or an earlier sweep of the model tells.
     """
     from producer.plan import make_plan
 
     sweep = make_sweep(values)
     made = make_plan(sweep, _measured(flags), price_per_hour=price_per_hour)
+    checked = _checked(flags, sweep) if check_storage else None
     if as_json:
-        print_json(made)
+        print_json(plain(made) | ({"storage": plain(checked)} if checked else {}))
         return
     for name, text in plan_lines(made):
         click.echo(f"{name:<10} {text}")
+    for text in () if checked is None else storage_lines(checked):
+        click.echo(f"{'storage':<10} {text}")
     for warning in made.warnings:
         say(f"warning: {warning}")
 
@@ -88,6 +114,13 @@ def _measured(flags: Flags) -> Measured:
         return Measured()
 
 
+def _checked(flags: Flags, sweep: Sweep) -> StorageCheck:
+    from producer.plan_storage import check_storage
+
+    with Client(find_pool(flags)) as client:
+        return check_storage(client, sweep)
+
+
 def describe(submission: Submission) -> str:
     """One sentence for people."""
     jobs = f"{submission.total:,} {'image' if submission.total == 1 else 'images'}"
@@ -98,6 +131,8 @@ def describe(submission: Submission) -> str:
         "done": f"all of {jobs} done already",
         "repaired": f"{submission.missing:,} of {jobs} were gone from storage, queued again",
     }[submission.outcome]
+    if submission.outcome == "done" and not submission.checked:
+        said += " (not checked against storage)"
     if submission.reused:
         said += f", {submission.reused:,} of them in storage already"
     return said
@@ -124,6 +159,31 @@ def plan_lines(made: Plan) -> list[tuple[str, str]]:
     if made.jobs > len(made.first) + len(made.last):
         lines.append(("", "..."))
     return lines + [("job", _job_line(job)) for job in made.last]
+
+
+def storage_lines(checked: StorageCheck) -> list[str]:
+    """What exists already, for people; a line each."""
+    about = "" if checked.exact else "about "
+    lines = []
+    if checked.stored + checked.missing:
+        exist = "image exists" if checked.stored == 1 else "images exist"
+        lines.append(
+            f"{about}{checked.stored:,} {exist} already, {about}{checked.missing:,} to render"
+        )
+    for item in checked.weights:
+        model = one_line(item.model)
+        lines.append(
+            f"weights of {model}: {one_line(item.weights)}, as {item.source} has them"
+            if item.weights is not None
+            else f"weights of {model} are not known: no worker has it loaded and no earlier sweep "
+            f"used it; 'seedbed worker --model {model}' makes them known"
+        )
+    if checked.unknown:
+        jobs = "job" if checked.unknown == 1 else "jobs"
+        lines.append(f"no telling for {checked.unknown:,} {jobs} of unknown weights")
+    if not checked.reuse:
+        lines.append("reuse is off: all are rendered again, whatever exists")
+    return lines
 
 
 def _model_line(item: ModelPlan) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.output import (
     json_option,
     one_line,
@@ -18,7 +18,7 @@ from producer.cli.output import (
     say,
     size_text,
 )
-from producer.cli.progress import open_view
+from producer.cli.progress import following
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
 from producer.client import Client, JobFailure
@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from shared.queue import SweepStatus
 
 SHOWN_FAILURES = 20
+"""Failed jobs that people are shown."""
+LISTED_FAILURES = 10_000
+"""Failed jobs in JSON."""
 
 
 @click.command(
-    epilog=examples("seedbed status shapes-study", "seedbed status shapes-study --json | jq .done")
+    cls=SectionCommand,
+    epilog=examples("seedbed status shapes-study", "seedbed status shapes-study --json | jq .done"),
 )
 @sweep_argument
 @pool_client
@@ -41,7 +45,7 @@ def status(sweep: str, client: Client, as_json: bool) -> None:
     SWEEP is an id, a unique beginning of one, or a name.
     """
     found = client.status(sweep)
-    failures = client.failures(found.id)
+    failures = client.failures(found.id, limit=LISTED_FAILURES)
     if as_json:
         print_json({**plain(found), "failures": plain(failures)})
         return
@@ -50,7 +54,10 @@ def status(sweep: str, client: Client, as_json: bool) -> None:
     print_failures(failures, found.id)
 
 
-@click.command(epilog=examples("seedbed watch shapes-study", "seedbed watch shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed watch shapes-study", "seedbed watch shapes-study --json"),
+)
 @sweep_argument
 @click.option(
     "--timeout",
@@ -68,9 +75,9 @@ def watch(sweep: str, timeout: float, client: Client, as_json: bool) -> int:
     """
     sweep_id = client.find(sweep)
     last = None
-    with open_view(quiet=as_json) as view:
+    with following(quiet=as_json) as show:
         for found in client.watch(sweep_id, timeout_seconds=timeout):
-            view.update(found)
+            show(found)
             if as_json and found != last:
                 print_json(found)
             last = found
@@ -78,7 +85,10 @@ def watch(sweep: str, timeout: float, client: Client, as_json: bool) -> int:
     return verdict(found)
 
 
-@click.command(epilog=examples("seedbed ls", "seedbed ls --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed ls", "seedbed ls --json"),
+)
 @pool_client
 @json_option
 def ls(client: Client, as_json: bool) -> None:
@@ -106,7 +116,10 @@ def ls(client: Client, as_json: bool) -> None:
     )
 
 
-@click.command(epilog=examples("seedbed pause shapes-study", "seedbed pause shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed pause shapes-study", "seedbed pause shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option
@@ -115,7 +128,10 @@ def pause(sweep: str, client: Client, as_json: bool) -> None:
     _change(Client.pause, sweep, client, as_json)
 
 
-@click.command(epilog=examples("seedbed resume shapes-study", "seedbed resume shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed resume shapes-study", "seedbed resume shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option
@@ -124,7 +140,10 @@ def resume(sweep: str, client: Client, as_json: bool) -> None:
     _change(Client.resume, sweep, client, as_json)
 
 
-@click.command(epilog=examples("seedbed cancel shapes-study", "seedbed cancel shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed cancel shapes-study", "seedbed cancel shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option
@@ -134,9 +153,10 @@ def cancel(sweep: str, client: Client, as_json: bool) -> None:
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed retry shapes-study", "seedbed retry shapes-study --index 3 --index 17 --json"
-    )
+    ),
 )
 @sweep_argument
 @click.option("--index", "indices", type=int, multiple=True, help="only this job; repeatable")
@@ -152,7 +172,10 @@ def retry(sweep: str, indices: tuple[int, ...], client: Client, as_json: bool) -
         say(f"{sweep_id}: {revived:,} {'job' if revived == 1 else 'jobs'} revived")
 
 
-@click.command(epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"))
+@click.command(
+    cls=SectionCommand,
+    epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"),
+)
 @sweep_argument
 @pool_client
 @json_option

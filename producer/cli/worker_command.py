@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 import click
 
-from producer.cli.examples import examples
+from producer.cli.help import SectionCommand, examples
 from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.model_folder import absolute_model
 from shared.errors import InvalidSettings
 from shared.settings import Settings
 from shared.worker_options import VARIABLE, WorkerOptions
@@ -28,10 +29,11 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 @click.command(
+    cls=SectionCommand,
     epilog=examples(
         "seedbed worker --model stabilityai/stable-diffusion-2-1",
         "seedbed worker --model ./my-checkpoint --batch-size 8 --device cuda",
-    )
+    ),
 )
 @click.option(
     "--model",
@@ -55,9 +57,9 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @_seconds("grace_seconds", "how long a drain waits for the batch on the GPU")
 @_seconds("timer_seconds", "mean time between looks for work")
 @pool_options
-def worker(flags: Flags, **given: Any) -> NoReturn:
+def worker(flags: Flags, models: tuple[str, ...], **given: Any) -> NoReturn:
     """Serve a pool with this machine's GPU, until SIGTERM or Ctrl-C."""
-    options = WorkerOptions(**given)
+    options = WorkerOptions(models=tuple(map(absolute_model, models)), **given)
     settings = find_pool(flags)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

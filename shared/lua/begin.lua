@@ -4,7 +4,7 @@
 -- the worker vanishes. Renewals go on for gpu_seconds at most.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 token, 2 bound of the GPU phase in microseconds, 3... sweep id, position, ...
+-- ARGV  1 token, 2 bound of the GPU phase in microseconds, 3... sweep id, 'position,...'
 -- Reply {'ok'}, or {'gone'} when the lease is over
 --
 -- Touches  leases (zset), lease:TOKEN (hash)
@@ -16,8 +16,12 @@ if not live_lease(token, now) then
 end
 local fields = {'phase', 'gpu', 'phase_until', now + bound_us}
 for i = 3, #ARGV, 2 do
-  fields[#fields + 1] = begun_field(ARGV[i], ARGV[i + 1])
-  fields[#fields + 1] = 1
+  local begun, positions = begun_jobs(token, ARGV[i]), split(ARGV[i + 1])
+  for position in pairs(begun) do
+    positions[#positions + 1] = position
+  end
+  fields[#fields + 1] = 'begun ' .. ARGV[i]
+  fields[#fields + 1] = table.concat(positions, ',')
 end
 redis.call('HSET', key('lease', token), unpack(fields))
 return {'ok'}

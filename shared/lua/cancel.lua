@@ -1,14 +1,15 @@
 -- uses: keys turns blocks
 --
 -- Cancel a sweep: O(blocks). What is not done, dead or leased is cancelled at once, what is leased
--- when its lease ends; late commits still count.
+-- when its lease ends; late commits still count. Its finalise item is queued as soon as nobody
+-- holds a job of it.
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 sweep id
 -- Reply the state it is in now, '' when unknown
 --
 -- Touches  sweep:ID (hash), blocks:ID (zset), retry:ID:BLOCK, solo:ID:BLOCK (set, unlinked),
---   open:ID:MODEL, lanes:ID (zset), the trees: turn:*, fill:* (zset), roots (set)
+--   open:ID:MODEL, lanes:ID (zset), the trees: turn:*, fill:* (zset), roots (set), finalise (zset)
 
 local sweep = load_sweep(ARGV[1])
 if not sweep then
@@ -27,5 +28,6 @@ if sweep.state == 'running' or sweep.state == 'paused' then
     redis.call('UNLINK', key('open', sweep.id, model))
   end
   redis.call('UNLINK', key('lanes', sweep.id))
+  index_cancelled(sweep)
 end
 return sweep.state

@@ -10,7 +10,7 @@
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 token, 2 model, 3 pin, 4 max_jobs, 5 lease in microseconds,
 --       6 lane and 7 recipe the worker is on ('' for none)
--- Reply {'claimed', lane, recipe, solo (0 or 1), {{sweep id, epoch, block, {position...}}...}},
+-- Reply {'claimed', lane, recipe, solo (0 or 1), {{sweep id, epoch, block, 'position,...'}...}},
 --       {'none'}, or {'gone'} when a lease of this token is over
 --
 -- Touches
@@ -31,7 +31,7 @@ local AFFINE_CLAIMS = 16
 local OTHER_BLOCKS = 8
 
 -- Turns that may turn out stale or malformed in one call; each is dropped as it is met.
-local MAX_TURNS = 32
+local MAX_MISSED = 32
 
 local REAP_PER_CLAIM = 4
 
@@ -56,7 +56,7 @@ local function take_beyond(id, block, at, left, want)
   local taken = {}
   if left == block.size - at then
     for i = 1, want do
-      taken[i] = block.offset + at + i - 1
+      taken[i] = string.format('%d', block.offset + at + i - 1)
     end
     return taken, at + want
   end
@@ -69,7 +69,7 @@ local function take_beyond(id, block, at, left, want)
     end
     at = at + clear - bit
     if clear < SEGMENT_BITS and at < block.size then
-      taken[#taken + 1] = block.offset + at
+      taken[#taken + 1] = string.format('%d', block.offset + at)
       at = at + 1
     end
   end
@@ -88,11 +88,7 @@ local function take(sweep, block, want, first)
     local again = math.min(want, retries)
     local fresh = math.min(want - again, left)
     if again > 0 then
-      positions = redis.call('SPOP', retry, again)
-      for i, position in ipairs(positions) do
-        positions[i] = tonumber(position)
-      end
-      table.sort(positions)
+      positions = ascending(redis.call('SPOP', retry, again))
     end
     if fresh > 0 then
       local taken, moved = take_beyond(id, block, at, left, fresh)
@@ -102,7 +98,7 @@ local function take(sweep, block, want, first)
       save_cursor(id, block, moved, left - #taken)
     end
   elseif suspects > 0 and first then
-    positions = {tonumber(redis.call('SPOP', solo))}
+    positions = {redis.call('SPOP', solo)}
     alone = true
   end
   if #positions == 0 then
@@ -143,28 +139,14 @@ local function choose_block(sweep)
   return block_by_number(id, near)
 end
 
--- The first claim of a model pins its sweep to the worker's weights.
-local function pin_sweep(sweep, pinned)
-  if redis.call('HEXISTS', key('sweep', sweep.id), 'pin:' .. model) == 1 then
-    return
-  end
-  unlist_model(sweep, model)
-  redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
-  enlist_model(sweep, model)
-end
-
-local function reply(lane, recipe, solo, shares)
-  return {'claimed', lane, recipe, solo, shares}
-end
-
 local now = now_us()
-if ended(token) then
+if remembered(token) then
   return {'gone'}
 end
 local known = redis.call('HMGET', key('lease', token), 'kind', 'lane', 'recipe', 'solo', 'shares')
 if known[1] then
   if known[1] == 'jobs' and live_lease(token, now) then
-    return reply(known[2], known[3], tonumber(known[4]), cmsgpack.unpack(known[5]))
+    return {'claimed', known[2], known[3], tonumber(known[4]), cmsgpack.unpack(known[5])}
   end
   return {'gone'}
 end
@@ -174,76 +156,72 @@ local pinned = pin_name(pin)
 local shares, count = {}, 0
 local lane, recipe, solo
 
-local function join(sweep, block, taken)
-  shares[#shares + 1] = {sweep.id, sweep.epoch, block.number, taken.positions}
+-- The first claim of a model pins its sweep to the worker's weights. Returns whether it is ours.
+local function pin_sweep(sweep)
+  local its_pin = redis.call('HGET', key('sweep', sweep.id), 'pin:' .. model)
+  if not its_pin then
+    unlist_model(sweep, model)
+    redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
+    sweep.pins = {[model] = pinned}
+    enlist_model(sweep, model)
+  end
+  sweep.pins = {[model] = pinned}
+  return not its_pin or its_pin == pin
+end
+
+-- Add a share from the sweep whose turn it is: the first from the block chosen for the worker,
+-- the others from a block of the same lane and recipe. Returns nil where there is none.
+local function add_share(turn)
+  local sweep, first = load_sweep(turn.id), #shares == 0
+  if not sweep or sweep.state ~= 'running' then
+    return nil
+  end
+  local block
+  if first then
+    block = choose_block(sweep)
+  else
+    local number = block_in_lane(sweep.id, model, lane, recipe)
+    block = number and block_by_number(sweep.id, number)
+  end
+  local taken = block and pin_sweep(sweep) and take(sweep, block, max_jobs - count, first)
+  if not taken then
+    return nil
+  end
+  shares[#shares + 1] = {sweep.id, sweep.epoch, block.number, table.concat(taken.positions, ',')}
   count = count + #taken.positions
+  if first then
+    lane, recipe, solo = block.lane, block.recipe, taken.solo and 1 or 0
+  end
+  return true
 end
 
--- Claim the first share from whoever's turn it is.
-local function begin_claim(turn)
-  local sweep = load_sweep(turn.id)
-  local block = sweep and sweep.state == 'running' and choose_block(sweep)
-  if not block then
-    return false
-  end
-  pin_sweep(sweep, pinned)
-  local taken = take(sweep, block, max_jobs, true)
-  if taken then
-    join(sweep, block, taken)
-    lane, recipe, solo = block.lane, block.recipe, taken.solo
-  end
-  return taken
-end
-
--- Add a share of the same lane and recipe.
-local function fill_claim(turn)
-  local sweep = load_sweep(turn.id)
-  local number = sweep and sweep.state == 'running'
-    and block_in_lane(turn.id, model, lane, recipe)
-  local block = number and block_by_number(turn.id, number)
-  if not block then
-    return false
-  end
-  pin_sweep(sweep, pinned)
-  local taken = take(sweep, block, max_jobs - count, false)
-  if taken then
-    join(sweep, block, taken)
-  end
-  return taken
-end
-
--- Give turns until the claim has a share or max_jobs; a sweep that can't use its turn is dropped
--- from the tree that offered it, and so never stands before the others.
-local function give_turns(roots, use, enough)
+-- Give turns until there are so many jobs; a sweep that can't use its turn is dropped from the tree
+-- that offered it, and so never stands before the others.
+local function give_turns(roots, enough)
   local missed = 0
-  while not enough() and missed < MAX_TURNS do
+  while count < enough and missed < MAX_MISSED do
     local turn = next_turn(model, roots)
     if not turn then
       return
     end
-    if not unless_malformed(use, turn) then
+    if not unless_malformed(add_share, turn) then
       missed = missed + 1
       leave(turn.root, turn.priority, turn.owner, turn.id)
     end
   end
 end
 
-give_turns({turn_root(model, pinned), turn_root(model, UNPINNED)}, begin_claim, function()
-  return count > 0
-end)
+give_turns({turn_root(model, pinned), turn_root(model, UNPINNED)}, 1)
 if count == 0 then
   return {'none'}
 end
-if not solo then
+if solo == 0 then
   give_turns({fill_root(model, pinned, lane, recipe), fill_root(model, UNPINNED, lane, recipe)},
-    fill_claim, function()
-      return count >= max_jobs
-    end)
+    max_jobs)
 end
 
-solo = solo and 1 or 0
 redis.call('HSET', key('lease', token), 'kind', 'jobs', 'model', model, 'lane', lane,
   'recipe', recipe, 'solo', solo, 'held', count, 'shares', cmsgpack.pack(shares),
   'phase', 'queued', 'phase_until', now + PHASE_US.queued)
 redis.call('ZADD', key('leases'), now + lease_us, token)
-return reply(lane, recipe, solo, shares)
+return {'claimed', lane, recipe, solo, shares}

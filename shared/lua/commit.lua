@@ -4,8 +4,7 @@
 -- jobs, also without a lease, on a paused or a cancelled sweep: the work is done.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 sweep id, 2 epoch, 3 reused (0 or 1), 4 n, then n ascending positions, then n sizes in
---       bytes
+-- ARGV  1 sweep id, 2 epoch, 3 reused (0 or 1), 4 'position,...' ascending, 5 their sizes in bytes
 -- Reply {'ok', positions that were not done before, 1 if this completed the sweep else 0},
 --       {'stale'} for an unknown sweep or another epoch, {'range'} for a position it has not
 --
@@ -16,35 +15,32 @@
 --   (set), clock:* (hash), finalise (zset), and of the present holders lease:TOKEN (hash), leases
 --   (zset), gone:TOKEN (string)
 
-local id, epoch, reused, n = ARGV[1], ARGV[2], ARGV[3] == '1', tonumber(ARGV[4])
+local id, epoch, reused = ARGV[1], ARGV[2], ARGV[3] == '1'
+local positions, sizes = split(ARGV[4]), split(ARGV[5])
 local sweep = load_sweep(id)
 if not sweep or sweep.epoch ~= epoch then
   return {'stale'}
 end
-if n == 0 then
-  return {'ok', 0, 0}
-end
-if tonumber(ARGV[5]) < 0 or tonumber(ARGV[4 + n]) >= sweep.total then
+if tonumber(positions[1]) < 0 or tonumber(positions[#positions]) >= sweep.total then
   return {'range'}
 end
 
 -- Set the bits, a segment at a time, and keep those that were clear.
 local fresh, bytes = {}, 0
 local i = 1
-while i <= n do
-  local segment = math.floor(ARGV[4 + i] / SEGMENT_BITS)
+while i <= #positions do
+  local segment = math.floor(positions[i] / SEGMENT_BITS)
   local operations, first, at = {}, i, 0
-  while i <= n and math.floor(ARGV[4 + i] / SEGMENT_BITS) == segment do
+  while i <= #positions and math.floor(positions[i] / SEGMENT_BITS) == segment do
     operations[at + 1], operations[at + 2], operations[at + 4] = 'SET', 'u1', '1'
-    operations[at + 3] = segment == 0 and ARGV[4 + i] or ARGV[4 + i] % SEGMENT_BITS
+    operations[at + 3] = segment == 0 and positions[i] or positions[i] % SEGMENT_BITS
     at, i = at + 4, i + 1
   end
-  local were = redis.call('BITFIELD', key('bits', id, segment), unpack(operations))
   local before = #fresh
-  for j, was in ipairs(were) do
+  for j, was in ipairs(redis.call('BITFIELD', key('bits', id, segment), unpack(operations))) do
     if was == 0 then
-      fresh[#fresh + 1] = ARGV[3 + first + j]
-      bytes = bytes + tonumber(ARGV[3 + first + j + n])
+      fresh[#fresh + 1] = positions[first + j - 1]
+      bytes = bytes + sizes[first + j - 1]
     end
   end
   if #fresh > before then
@@ -103,4 +99,5 @@ if redis.call('EXISTS', key('tries', id), key('failures', id)) > 0 then
   redis.call('HDEL', key('tries', id), unpack(fresh))
   redis.call('HDEL', key('failures', id), unpack(fresh))
 end
+index_cancelled(sweep)
 return {'ok', #fresh, complete(sweep) and 1 or 0}

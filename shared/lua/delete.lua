@@ -11,7 +11,7 @@
 --   sweeps, finalise (zset), gone:TOKEN (string)
 
 local id, token = ARGV[1], ARGV[2]
-if redis.call('EXISTS', key('gone', token)) == 1 then
+if remembered(token) then
   return 1
 end
 if redis.call('EXISTS', key('sweep', id)) == 0
@@ -19,5 +19,5 @@ if redis.call('EXISTS', key('sweep', id)) == 0
   return 0
 end
 local whole = wipe(id)
-redis.call('SET', key('gone', token), '', 'PX', 600000)
+remember(token)
 return whole and 1 or 2

@@ -13,7 +13,7 @@
 --   solo:ID:BLOCK (set), open:ID:MODEL, lanes:ID (zset), the trees: turn:*, fill:* (zset), roots
 --   (set), clock:* (hash), finalise (zset)
 
-local token, id, position = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local token, id, position = ARGV[1], ARGV[2], ARGV[3]
 local now = now_us()
 if redis.call('HGET', key('leased', id), position) ~= token then
   local failure = redis.call('HGET', key('failures', id), position)
@@ -24,9 +24,10 @@ local block = sweep and block_by_position(id, position)
 if not block then
   return 'gone'
 end
-local begun = redis.call('HEXISTS', key('lease', token), begun_field(id, position)) == 1
+local begun = begun_jobs(token, id)[position]
 drop(id, token, {position})
 if sweep.state == 'cancelled' then
+  index_cancelled(sweep)
   return 'ok'
 end
 if not begun then

@@ -1,6 +1,6 @@
 -- uses: keys turns blocks leases
 --
--- End a sweep whose index has been written.
+-- End a sweep whose index has been written; a cancelled one stays cancelled.
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 token of the finalise item, 2 sweep id, 3 epoch
@@ -15,6 +15,8 @@ if not sweep or sweep.epoch ~= epoch or sweep.finaliser ~= token then
 end
 if sweep.state == 'finalising' then
   redis.call('HSET', key('sweep', id), 'state', 'done', 'finished_at', now_us())
+  end_lease(token)
+elseif redis.call('EXISTS', key('lease', token)) == 1 then
   end_lease(token)
 end
 return 'ok'

@@ -26,6 +26,19 @@ local function save_cursor(id, block, at, left)
   redis.call('HSET', key('cursors', id), block.number .. ':at', at, block.number .. ':left', left)
 end
 
+-- Sort positions, which are text, by number.
+local function ascending(positions)
+  table.sort(positions, function(a, b)
+    return tonumber(a) < tonumber(b)
+  end)
+  return positions
+end
+
+-- A block's entry in its sweep's index of lanes.
+local function lane_member(block)
+  return table.concat({block.model, block.lane, block.recipe, block.number}, ' ')
+end
+
 -- The first block of a sweep with this lane and recipe that has jobs to share, by number, or nil.
 local function block_in_lane(id, model, lane, recipe)
   local prefix = model .. ' ' .. lane .. ' ' .. recipe
@@ -48,17 +61,14 @@ local function each_lane(id, model, visit)
   end
 end
 
-local function sweep_pin(sweep, model)
-  return pin_name(redis.call('HGET', key('sweep', sweep.id), 'pin:' .. model))
-end
-
 local function enlist_model(sweep, model)
   local pinned = sweep_pin(sweep, model)
   if redis.call('EXISTS', key('open', sweep.id, model)) == 1 then
     enter_turns(sweep, model, pinned)
   end
+  local vt, owner_vt = virtual_times(sweep, model)
   each_lane(sweep.id, model, function(lane, recipe)
-    enter_fill(sweep, model, pinned, lane, recipe)
+    enter_fill(sweep, model, pinned, lane, recipe, vt, owner_vt)
   end)
 end
 
@@ -93,7 +103,7 @@ local function index_block(sweep, block)
   local solo = redis.call('SCARD', block_key('solo', sweep.id, block))
   local open = key('open', sweep.id, block.model)
   local lanes = key('lanes', sweep.id)
-  local member = table.concat({block.model, block.lane, block.recipe, block.number}, ' ')
+  local member = lane_member(block)
   if shared + solo > 0 then
     redis.call('ZADD', open, shared, block.number)
   else
@@ -114,7 +124,8 @@ local function index_block(sweep, block)
     leave_turns(sweep, block.model, pinned)
   end
   if block_in_lane(sweep.id, block.model, block.lane, block.recipe) then
-    enter_fill(sweep, block.model, pinned, block.lane, block.recipe)
+    enter_fill(sweep, block.model, pinned, block.lane, block.recipe,
+      virtual_times(sweep, block.model))
   else
     leave_fill(sweep, block.model, pinned, block.lane, block.recipe)
   end
@@ -169,6 +180,14 @@ local function complete(sweep)
   redis.call('ZADD', key('finalise'), now_us(), sweep.id)
   sweep.state = 'finalising'
   return true
+end
+
+-- What a cancelled sweep has come to is indexed once nobody holds a job of it any more, and again
+-- when more of it is done after that.
+local function index_cancelled(sweep)
+  if sweep.state == 'cancelled' and redis.call('HLEN', key('leased', sweep.id)) == 0 then
+    redis.call('ZADD', key('finalise'), 'NX', now_us(), sweep.id)
+  end
 end
 
 -- A finished sweep has work again: a new epoch, so that what finalises it next is told apart.

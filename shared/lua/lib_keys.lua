@@ -1,4 +1,4 @@
--- What every script needs: the pool's key names, Redis' own clock, reading a sweep and a block.
+-- What every script needs: key names, Redis' clock, tokens, epochs, reading a sweep and a block.
 --
 -- KEYS[1] is "seedbed:{POOL}"; every other key is derived from it and so shares its hash tag.
 -- shared/keys.py has the same names with the type and content of each.
@@ -17,9 +17,30 @@ local function key(kind, id, part)
   return BASE .. ':' .. kind
 end
 
+-- Positions travel as text, '3,4,5': one argument costs a client less than many.
+local function split(text)
+  local parts = {}
+  for part in string.gmatch(text, '[^,]+') do
+    parts[#parts + 1] = part
+  end
+  return parts
+end
+
 local function now_us()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
+end
+
+-- A token that has done its work is remembered for this long, so that a script which Redis is sent
+-- again does not do it twice. It outlives every retry of a client's connection.
+local TOMBSTONE_MS = 600000
+
+local function remember(token)
+  redis.call('SET', key('gone', token), '', 'PX', TOMBSTONE_MS)
+end
+
+local function remembered(token)
+  return redis.call('EXISTS', key('gone', token)) == 1
 end
 
 -- Epochs never repeat: not after delete (the counter is the pool's), not after FLUSHALL (the time).

@@ -3,18 +3,14 @@
 -- What a token holds is what the sweep's "leased" hash says it holds: positions that were
 -- committed by another, or whose sweep was deleted, are no longer the lease's.
 
--- How long a token that is over is remembered. It outlives every retry of a client's connection.
-local TOMBSTONE_MS = 600000
-
 -- No lease is longer; a deadline further away means that the clock was set back.
 local MAX_LEASE_US = 3600000000
 
 -- How long renewals may go on in a phase; on the GPU, `begin` says how long.
 local PHASE_US = {queued = 600000000, uploading = 3600000000}
 
-local function ended(token)
-  return redis.call('EXISTS', key('gone', token)) == 1
-end
+-- How long one attempt at an index may be renewed: ten million images are an hour's listing.
+local FINALISE_US = 21600000000
 
 -- Whether a lease is there and its time is not over.
 local function live_lease(token, now)
@@ -25,7 +21,7 @@ end
 local function end_lease(token)
   redis.call('DEL', key('lease', token))
   redis.call('ZREM', key('leases'), token)
-  redis.call('SET', key('gone', token), '', 'PX', TOMBSTONE_MS)
+  remember(token)
 end
 
 -- Those of the positions that the token still holds.
@@ -48,8 +44,13 @@ local function drop(id, token, positions)
   end
 end
 
-local function begun_field(id, position)
-  return 'begun ' .. id .. ' ' .. position
+-- The jobs of a lease that have begun, as {position = true}.
+local function begun_jobs(token, id)
+  local begun = {}
+  for _, position in ipairs(split(redis.call('HGET', key('lease', token), 'begun ' .. id) or '')) do
+    begun[position] = true
+  end
+  return begun
 end
 
 -- Give the held positions of one share back to the queue. With a blame ({reason, worker, token}),
@@ -63,16 +64,12 @@ local function settle(token, share, positions, blamed, now)
   end
   local begun = {}
   if blamed and sweep.state ~= 'cancelled' then
-    local fields = {}
-    for i, position in ipairs(positions) do
-      fields[i] = begun_field(id, position)
-    end
-    begun = redis.call('HMGET', key('lease', token), unpack(fields))
+    begun = begun_jobs(token, id)
   end
   drop(id, token, positions)
   local back, uncharged, died = {}, 0, false
-  for i, position in ipairs(positions) do
-    if not begun[i] then
+  for _, position in ipairs(positions) do
+    if not begun[position] then
       uncharged = uncharged + 1
       back[#back + 1] = position
     elseif blame(sweep, position, blamed, now) then
@@ -85,18 +82,21 @@ local function settle(token, share, positions, blamed, now)
     charge(sweep, block, -uncharged)
   end
   put_back(sweep, block, back)
+  index_cancelled(sweep)
   if died then
     complete(sweep)
   end
   return #positions
 end
 
--- Put a finalise item back in its queue, unless the sweep was finished or reopened meanwhile.
+-- Put a finalise item back in its queue, unless the sweep was finished or reopened meanwhile. A
+-- cancelled sweep stays cancelled, before and after.
 local function requeue_finalise(token, id, now)
   local sweep = unless_malformed(load_sweep, id)
-  if sweep and sweep.state == 'finalising' and sweep.finaliser == token then
+  if sweep and (sweep.state == 'finalising' or sweep.state == 'cancelled')
+      and sweep.finaliser == token then
     redis.call('HDEL', key('sweep', id), 'finaliser')
-    redis.call('ZADD', key('finalise'), now, id)
+    redis.call('ZADD', key('finalise'), 'NX', now, id)
   end
 end
 
@@ -111,7 +111,7 @@ local function expire_lease(token, now)
     }
     for _, share in ipairs(cmsgpack.unpack(row[2])) do
       unless_malformed(function()
-        settle(token, share, still_held(share[1], token, share[4]), blamed, now)
+        settle(token, share, still_held(share[1], token, split(share[4])), blamed, now)
       end)
     end
   end

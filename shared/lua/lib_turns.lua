@@ -10,8 +10,9 @@
 -- ("fill") completes a batch. Sweeps nobody has claimed from yet are under the pin "-", and move
 -- when they are pinned: workers that loaded other weights never even see them.
 --
--- The true virtual times are fields of the sweep and clock hashes. A score may lag behind its
--- truth, never run ahead of it by more than a refund: heads are corrected when they are looked at.
+-- The true virtual times are fields of the sweep and clock hashes. In trees other than those a
+-- charge concerns a score may lag behind its truth: heads are corrected when they are looked at.
+-- (After a refund it may also run ahead by as much, which only delays.)
 
 local UNPINNED = '-'
 
@@ -23,6 +24,15 @@ local function pin_name(pin)
     return UNPINNED
   end
   return string.sub(redis.sha1hex(pin), 1, 16)
+end
+
+-- The pin under which a sweep is listed for a model.
+local function sweep_pin(sweep, model)
+  sweep.pins = sweep.pins or {}
+  if not sweep.pins[model] then
+    sweep.pins[model] = pin_name(redis.call('HGET', key('sweep', sweep.id), 'pin:' .. model))
+  end
+  return sweep.pins[model]
 end
 
 local function turn_root(model, pinned)
@@ -62,13 +72,16 @@ local function enter_turns(sweep, model, pinned)
   redis.call('SADD', key('roots'), model .. ' ' .. pinned)
 end
 
+-- Virtual times of a sweep and its owner.
+local function virtual_times(sweep, model)
+  return redis.call('HGET', key('sweep', sweep.id), 'vt:' .. model) or 0,
+    redis.call('HGET', clock_key(model, sweep.priority), 'owner:' .. sweep.owner) or 0
+end
+
 -- Enter a sweep in the tree that fills batches of one lane and recipe.
-local function enter_fill(sweep, model, pinned, lane, recipe)
+local function enter_fill(sweep, model, pinned, lane, recipe, vt, owner_vt)
   local root = fill_root(model, pinned, lane, recipe)
   local owners = root .. ':' .. sweep.priority
-  local vt = redis.call('HGET', key('sweep', sweep.id), 'vt:' .. model) or 0
-  local owner_vt = redis.call('HGET', clock_key(model, sweep.priority),
-    'owner:' .. sweep.owner) or 0
   redis.call('ZADD', root, sweep.priority, sweep.priority)
   redis.call('ZADD', owners, owner_vt, sweep.owner)
   redis.call('ZADD', owners .. ':' .. sweep.owner, vt, sweep.id)
@@ -153,6 +166,13 @@ local function next_turn(model, roots)
   return turn
 end
 
+-- Let the scores of a sweep and its owner follow, where they are listed in a tree.
+local function rescore(root, sweep, owner_vt, vt)
+  local owners = root .. ':' .. sweep.priority
+  redis.call('ZADD', owners, 'XX', owner_vt, sweep.owner)
+  redis.call('ZADD', owners .. ':' .. sweep.owner, 'XX', vt, sweep.id)
+end
+
 -- Charge virtual time for jobs to a sweep and its owner; with jobs below zero, refund it. The
 -- clocks follow whoever is served in turn, and never go back.
 local function charge(sweep, block, jobs, in_turn)
@@ -171,13 +191,7 @@ local function charge(sweep, block, jobs, in_turn)
   else
     redis.call('HSET', clocks, 'owner:' .. owner, owner_vt)
   end
-  if amount < 0 then
-    local pinned = pin_name(redis.call('HGET', hash, 'pin:' .. model))
-    for _, root in ipairs({turn_root(model, pinned),
-        fill_root(model, pinned, block.lane, block.recipe)}) do
-      local owners = root .. ':' .. sweep.priority
-      redis.call('ZADD', owners, 'XX', owner_vt, owner)
-      redis.call('ZADD', owners .. ':' .. owner, 'XX', vt, sweep.id)
-    end
-  end
+  local pinned = sweep_pin(sweep, model)
+  rescore(turn_root(model, pinned), sweep, owner_vt, vt)
+  rescore(fill_root(model, pinned, block.lane, block.recipe), sweep, owner_vt, vt)
 end

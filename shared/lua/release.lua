@@ -4,7 +4,7 @@
 -- goes back to its queue.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 token, 2... sweep id, position, ... (none: everything the lease holds)
+-- ARGV  1 token, 2... sweep id, 'position,...' (none: everything the lease holds)
 -- Reply jobs given back; 0 when the lease is over
 --
 -- Touches
@@ -25,12 +25,14 @@ if row[1] == 'finalise' then
 end
 local wanted = #ARGV > 1 and {} or nil
 for i = 2, #ARGV, 2 do
-  wanted[ARGV[i] .. ' ' .. ARGV[i + 1]] = true
+  for _, position in ipairs(split(ARGV[i + 1])) do
+    wanted[ARGV[i] .. ' ' .. position] = true
+  end
 end
 local released = 0
 for _, share in ipairs(cmsgpack.unpack(row[2])) do
   local positions = {}
-  for _, position in ipairs(still_held(share[1], token, share[4])) do
+  for _, position in ipairs(still_held(share[1], token, split(share[4]))) do
     if not wanted or wanted[share[1] .. ' ' .. position] then
       positions[#positions + 1] = position
     end

@@ -6,7 +6,7 @@
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 sweep id, 2 epoch the list was made for, 3 number of this chunk (from 1),
---       4... ascending positions
+--       4 'position,...' ascending
 -- Reply positions that were done and are not any more; -1 when the sweep is unknown, -2 when it is
 --       not finished or of another epoch
 --
@@ -31,10 +31,9 @@ if sweep.state == 'cancelled' or not (continued or (finished and sweep.epoch == 
 end
 
 local undone = {}
-for i = 4, #ARGV do
-  local position = tonumber(ARGV[i])
+for _, position in ipairs(split(ARGV[4])) do
   local segment = math.floor(position / SEGMENT_BITS)
-  if position >= 0 and position < sweep.total
+  if segment >= 0 and tonumber(position) < sweep.total
       and redis.call('SETBIT', key('bits', id, segment), position % SEGMENT_BITS, 0) == 1 then
     redis.call('HINCRBY', key('segments', id), segment, -1)
     undone[#undone + 1] = position

@@ -4,7 +4,7 @@
 -- `limit` or the positions given a call: call again until it revives none.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 sweep id, 2 limit, 3... positions (none: any dead ones)
+-- ARGV  1 sweep id, 2 limit, 3 'position,...' ('' for any dead ones)
 -- Reply jobs revived, -1 when the sweep is unknown
 --
 -- Touches
@@ -19,22 +19,20 @@ end
 if sweep.state == 'cancelled' then
   return 0
 end
-local candidates = {}
-if #ARGV > 2 then
-  candidates = {unpack(ARGV, 3)}
-else
-  candidates = redis.call('SRANDMEMBER', key('dead', sweep.id), tonumber(ARGV[2]))
+local candidates = split(ARGV[3])
+if #candidates == 0 then
+  candidates = redis.call('SRANDMEMBER', key('dead', sweep.id), ARGV[2])
 end
 local revived = {}
 for _, position in ipairs(candidates) do
   if redis.call('SREM', key('dead', sweep.id), position) == 1 then
-    revived[#revived + 1] = tonumber(position)
+    revived[#revived + 1] = position
   end
 end
 if #revived == 0 then
   return 0
 end
-table.sort(revived)
+ascending(revived)
 redis.call('HDEL', key('tries', sweep.id), unpack(revived))
 redis.call('HDEL', key('failures', sweep.id), unpack(revived))
 if sweep.state == 'done' or sweep.state == 'finalising' then

@@ -123,13 +123,16 @@ def test_the_command_that_show_prints_makes_the_same_pixels(tmp_path: Path) -> N
 @pytest.mark.parametrize("moment", ["at once", "while it loads", "while it renders"])
 def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(tmp_path: Path, moment: str) -> None:
     sweep = ("run", "-p", "a cat", "--seed", "0..39", "--num-inference-steps", "20", "--out", "out")
+    sweep += ("--batch-size", "4")
     running = start(tmp_path, *sweep)
     stored = tmp_path / "seedbed-data" / "objects" / "seedbed" / "images"
     if moment == "at once":
         eventually((tmp_path / "seedbed-data").exists, seconds=30, what="it has begun")
     if moment == "while it loads":
-        log = tmp_path / "seedbed-data" / "logs" / "worker.log"
-        eventually(log.exists, seconds=30, what="the worker has started")
+        logs = tmp_path / "seedbed-data" / "logs"
+        eventually(
+            lambda: list(logs.glob("worker*.log")), seconds=60, what="the worker has started"
+        )
     if moment == "while it renders":
         eventually(lambda: list(stored.glob("*/*.png")), seconds=90, what="an image is stored")
 

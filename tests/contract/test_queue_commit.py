@@ -117,7 +117,7 @@ def test_completing_a_paused_sweep_finalises_it_and_a_cancelled_one_stays_cancel
     queue.cancel("c")
     assert store_positions(queue, "p", range(10)).finalising == ("p",)
     assert store_positions(queue, "c", range(10)).finalising == ()
-    assert finish(queue) == "p"
+    assert {finish(queue), finish(queue)} == {"p", "c"}
     assert finish(queue) is None
     assert queue.status("c").state == "cancelled"
 
@@ -137,7 +137,7 @@ def test_another_epoch_and_an_unknown_sweep_are_stale_and_write_nothing(queue):
 def test_a_position_outside_its_sweep_is_refused_and_nothing_is_written(queue, positions):
     queue.submit(make_record())
     before = snapshot(queue)
-    with pytest.raises(InvalidManifest, match="no position"):
+    with pytest.raises(InvalidManifest, match="does not have"):
         store_positions(queue, "sweep", positions)
     assert snapshot(queue) == before
 
@@ -249,14 +249,14 @@ def test_repair_of_thousands_goes_in_chunks_of_one_epoch(queue):
 def test_a_chunk_of_a_repair_that_redis_runs_twice_undoes_nothing_twice(queue):
     epoch = queue.submit(make_record()).epoch
     drain(queue)
-    chunk = ["sweep", epoch, 1, 3, 4]
+    chunk = ["sweep", epoch, 1, "3,4"]
     assert run_script(queue.client, "repair", queue.keys.base, chunk) == 2
     drain(queue)
     assert run_script(queue.client, "repair", queue.keys.base, chunk) == 2
     assert queue.status("sweep").done == 10
-    later_chunk = ["sweep", epoch, 2, 5]
+    later_chunk = ["sweep", epoch, 2, "5"]
     assert run_script(queue.client, "repair", queue.keys.base, later_chunk) == 1
-    assert run_script(queue.client, "repair", queue.keys.base, ["sweep", epoch - 1, 1, 5]) == -2
+    assert run_script(queue.client, "repair", queue.keys.base, ["sweep", epoch - 1, 1, "5"]) == -2
 
 
 def test_live_tells_which_sweeps_still_want_their_jobs(queue):

@@ -106,6 +106,18 @@ def test_a_malformed_sweep_stands_in_nobodys_way_and_can_be_deleted(queue, corru
         assert taken == [0, 1, 2, 3]
 
 
+def test_a_tree_that_lists_a_sweep_of_other_weights_does_not_hand_it_out(queue):
+    queue.submit(make_record("theirs"))
+    must_take(queue, 1, pin="weights-b")
+    queue.submit(make_record("mine", make_block(2), priority=-1))
+    for owners in ("turn:m:-", "fill:m:-:l:r"):
+        queue.client.zadd(f"{BASE}:{owners}", {"0": 0})
+        queue.client.zadd(f"{BASE}:{owners}:0", {"ann": 0})
+        queue.client.zadd(f"{BASE}:{owners}:0:ann", {"theirs": 0})
+    claim = must_take(queue, 16, pin="weights-a")
+    assert [share.sweep_id for share in claim.shares] == ["mine"]
+
+
 def test_a_malformed_sweep_is_named_with_its_remedy(queue):
     queue.submit(make_record("bad"))
     queue.client.hdel(f"{BASE}:sweep:bad", "total")

@@ -93,6 +93,15 @@ def test_a_hung_gpu_cannot_renew_for_ever(queue):
         queue.renew(claim.token, lease_seconds=60, phase="gpu")
 
 
+def test_a_gpu_phase_that_is_over_cannot_be_renewed_though_the_lease_is_not(queue):
+    queue.submit(make_record())
+    claim = must_take(queue, lease_seconds=60)
+    queue.begin(claim.token, refs_of(claim), gpu_seconds=0.01)
+    time.sleep(0.02)
+    with pytest.raises(LeaseLost):
+        queue.renew(claim.token, lease_seconds=60, phase="gpu")
+
+
 def test_uploading_may_take_an_hour_and_queueing_ten_minutes(queue):
     queue.submit(make_record())
     claim = must_take(queue)
@@ -105,6 +114,9 @@ def test_uploading_may_take_an_hour_and_queueing_ten_minutes(queue):
 def test_renewing_in_the_same_phase_does_not_move_its_bound(queue):
     queue.submit(make_record())
     claim = must_take(queue)
+    bound = queue.renew(claim.token, lease_seconds=3600, phase="queued")
+    time.sleep(0.02)
+    assert queue.renew(claim.token, lease_seconds=3600, phase="queued") <= bound - 0.02
     queue.begin(claim.token, [], gpu_seconds=50)
     bound = queue.renew(claim.token, lease_seconds=60, phase="gpu")
     time.sleep(0.02)
@@ -289,6 +301,67 @@ def test_a_sweep_that_is_reopened_takes_its_finalise_item_back(queue):
     assert queue.finalise(token="b", lease_seconds=LONG_LEASE) is None
     drain(queue)
     assert finish(queue) == "sweep"
+
+
+def test_a_cancelled_sweep_is_indexed_once_nobody_holds_a_job_of_it(queue):
+    queue.submit(make_record())
+    claim = must_take(queue, 2, token="t")
+    queue.cancel("sweep")
+    assert queue.finalise(token="a", lease_seconds=LONG_LEASE) is None
+
+    queue.release(claim.token)
+    item = queue.finalise(token="b", lease_seconds=LONG_LEASE)
+
+    assert item is not None
+    for _ in range(2):
+        queue.finish("b", item.sweep_id, item.epoch)
+    assert queue.status("sweep").state == "cancelled"
+    assert finish(queue) is None
+    assert lease_keys(queue) == []
+
+
+def test_a_late_commit_on_a_cancelled_sweep_calls_for_another_index_and_not_at_once(queue):
+    queue.submit(make_record())
+    queue.cancel("sweep")
+    first = queue.finalise(token="a", lease_seconds=LONG_LEASE)
+    assert first is not None
+
+    # given: while the first index is being written, a late image is committed
+    store_positions(queue, "sweep", [3])
+
+    assert queue.finalise(token="b", lease_seconds=LONG_LEASE) is None
+    queue.finish("a", first.sweep_id, first.epoch)
+    assert finish(queue) == "sweep"
+    assert finish(queue) is None
+
+
+def test_a_finaliser_of_a_cancelled_sweep_that_dies_is_followed_by_another(queue):
+    queue.submit(make_record())
+    queue.cancel("sweep")
+    item = queue.finalise(token="a", lease_seconds=LONG_LEASE)
+    expire(queue, "a")
+
+    assert queue.finalise(token="b", lease_seconds=LONG_LEASE) == item
+
+
+def test_a_cancelled_sweep_that_starts_again_has_no_index_due(queue):
+    queue.submit(make_record())
+    queue.cancel("sweep")
+    item = queue.finalise(token="a", lease_seconds=LONG_LEASE)
+    assert queue.submit(make_record()).outcome == "restarted"
+
+    with pytest.raises(LeaseLost):
+        queue.finish("a", item.sweep_id, item.epoch)
+    expire(queue, "a")
+    assert finish(queue) is None
+
+
+def test_an_index_may_take_hours(queue):
+    queue.submit(make_record())
+    queue.cancel("sweep")
+    queue.finalise(token="a", lease_seconds=LONG_LEASE)
+    until = int(queue.client.hget(f"{queue.keys.base}:lease:a", "phase_until"))
+    assert until - time.time() * 1e6 > 5.9 * 3600e6
 
 
 def test_a_lease_on_a_deleted_sweep_does_no_harm(queue):

@@ -355,7 +355,7 @@ class Pool(RuleBasedStateMachine):
         self.model.reap(4)
         token = self.new_token()
         item = self.queue.finalise(token=token, lease_seconds=LONG_LEASE)
-        waiting = self.model.waiting_to_finalise()
+        waiting = self.model.may_be_finalised()
         if item is None:
             assert not waiting
             return
@@ -365,7 +365,8 @@ class Pool(RuleBasedStateMachine):
         self.model.finalise(token, item.sweep_id)
         if how == "finish":
             self.queue.finish(token, item.sweep_id, item.epoch)
-            sweep.state = "done"
+            if sweep.state == "finalising":
+                sweep.state = "done"
             self.model.end(token)
         elif how == "release":
             self.queue.release(token)

@@ -1,5 +1,6 @@
 """Every cell of the table of states and verbs in docs/queue.md, played on a real Redis."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +150,17 @@ def test_each_verb_does_in_each_state_what_the_docs_say(queue, verb, state, expe
         after = ""
     seen = ", ".join(dict.fromkeys(word for word in (effect, after) if word))
     assert seen == expected
+
+
+def test_the_tests_that_the_docs_name_are_there():
+    tests = {
+        name
+        for path in Path(__file__).parents[1].rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", DOCS.read_text("utf-8")))
+    assert named
+    assert named <= tests
 
 
 def test_the_key_table_of_the_docs_is_that_of_the_code():

@@ -10,6 +10,7 @@ from shared.queue import JobQueue, SweepConflict
 from shared.scripts import run_script
 from tests.queue_play import (
     all_keys,
+    crash,
     drain,
     finish,
     make_block,
@@ -95,7 +96,7 @@ def test_the_same_id_with_another_digest_is_refused_and_nothing_is_written(queue
 
 
 def test_a_submit_that_redis_runs_twice_says_created_twice(queue):
-    arguments = ["sweep", "d", "ann", 0, "1.0", "token-of-this-call", "{}", "m", "l", "r", 3, "1.0"]
+    arguments = ["sweep", "d", "ann", 0, "1.0", "token-of-this-call", "{}", "m l r 3 1.0"]
     replies = [run_script(queue.client, "submit", queue.keys.base, arguments) for _ in range(2)]
     assert replies[0][0] == b"created"
     assert replies[0] == replies[1]
@@ -135,6 +136,16 @@ def test_delete_removes_every_key_of_the_sweep(queue):
     assert queue.models_with_work() == []
     with pytest.raises(UnknownSweep):
         queue.status("gone")
+
+
+def test_a_cancelled_sweep_keeps_no_lists_of_what_is_to_do(queue):
+    queue.submit(make_record())
+    crash(queue, 2)
+    crash(queue, 2)
+    queue.release(must_take(queue, 2).token)
+    queue.cancel("sweep")
+    kinds = {key.split(b":")[2] for key in all_keys(queue)}
+    assert not kinds & {b"retry", b"solo", b"open", b"lanes", b"turn", b"fill"}
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "cancel", "delete", "retry", "status"])

@@ -117,11 +117,11 @@ def test_reused_images_are_not_charged(queue):
     queue.submit(make_record("b", make_block(1000, recipe="b"), owner="bob"))
     first = must_take(queue, 4)
     second = must_take(queue, 4)
-    reused = first.shares[0]
+    reused = second.shares[0]
     store_positions(queue, reused.sweep_id, reused.positions, reused=True)
     third = must_take(queue, 4)
     assert sweeps_of(second) != sweeps_of(first)
-    assert sweeps_of(third) == sweeps_of(first)
+    assert sweeps_of(third) == sweeps_of(second)
 
 
 def test_without_a_preference_the_fullest_block_is_taken(queue):

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -60,6 +61,30 @@ def test_bytes_come_out_as_they_went_in(storage: Storage, size: int) -> None:
     put(storage, "images/ab/abcd.png", body)
     assert storage.get("images/ab/abcd.png") == body
     assert storage.size("images/ab/abcd.png") == size
+
+
+@pytest.mark.parametrize("size", [0, 1, 6_000_000, 12_500_001])
+def test_files_come_out_as_they_went_in_also_in_parts(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    parts = TransferConfig(multipart_threshold=2**23, multipart_chunksize=5 * 2**20)
+    monkeypatch.setattr("shared.storage.TRANSFER", parts)
+    body = os.urandom(size)
+    (tmp_path / "in").write_bytes(body)
+    for _ in range(2):  # the second replaces the first
+        storage.put_file("index/a.parquet", tmp_path / "in", content_type="x-test/file")
+    storage.get_file("index/a.parquet", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == body
+    assert storage.size("index/a.parquet") == size
+    assert keys(storage) == ["index/a.parquet"]
+
+
+def test_a_file_that_is_not_there_is_told_apart_from_a_failure(
+    storage: Storage, tmp_path: Path
+) -> None:
+    with pytest.raises(ObjectMissing):
+        storage.get_file("no-such-key", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_second_put_replaces_the_first(storage: Storage) -> None:
@@ -280,7 +305,14 @@ def test_check_names_the_setting_that_is_wrong(
 
 def test_every_call_fails_as_storage_when_the_bucket_is_gone(server: S3Server) -> None:
     storage = Storage.connect(server.settings(bucket="not-there"))
-    for act in (lambda: storage.get("key"), lambda: put(storage, "key"), lambda: keys(storage)):
+    here = Path(__file__)
+    for act in (
+        lambda: storage.get("key"),
+        lambda: put(storage, "key"),
+        lambda: storage.put_file("key", here, content_type=PNG),
+        lambda: storage.get_file("key", Path(os.devnull)),
+        lambda: keys(storage),
+    ):
         with pytest.raises(StorageError) as caught:
             act()
         assert_fit_to_show(str(caught.value), server)
@@ -301,6 +333,7 @@ def test_a_server_that_is_down_is_no_wrong_setting() -> None:
     calls: list[Callable[[], object]] = [
         storage.check,
         lambda: put(storage, "key"),
+        lambda: storage.put_file("key", Path(__file__), content_type=PNG),
         lambda: storage.get("key"),
         lambda: storage.size("key"),
         lambda: storage.exists_many(["a", "b"]),

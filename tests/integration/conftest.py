@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.settings import Settings
-from tests.producer_pool import producer_services
+from producer import Client, Sweep
+from shared.settings import VARIABLES, Settings
+from tests.command_line import Call, caller
+from tests.factories import make_sweep
+from tests.producer_pool import HandWorker, producer_services
 from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -79,3 +83,43 @@ def settings(services: tuple[Settings, RedisServer], request: pytest.FixtureRequ
         client.flushall()
     prefix = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
     return settings.with_values(prefix=prefix)
+
+
+@pytest.fixture
+def bare(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """``seedbed`` in an empty folder, with nothing configured."""
+    for name in [*VARIABLES.values(), *(name for name in os.environ if name.startswith("AWS_"))]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(tmp_path)
+    return caller(capsys)
+
+
+@pytest.fixture
+def seedbed(bare: Call, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """``seedbed`` with a pool in its environment."""
+    for name, value in settings.to_environ().items():
+        monkeypatch.setenv(name, value)
+    return bare
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(client: Client) -> HandWorker:
+    return HandWorker(client)
+
+
+@pytest.fixture
+def study(client: Client, worker: HandWorker) -> Sweep:
+    """A finished sweep of six images."""
+    sweep = make_sweep(name="study", prompt=["a cat", "a dog"], seed="0..2")
+    client.submit(sweep)
+    worker.complete(sweep)
+    return sweep

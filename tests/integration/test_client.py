@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from producer import Client, Sweep
@@ -19,17 +17,6 @@ from shared.records import manifest_key
 from shared.settings import Settings
 from tests.factories import make_pin, make_sweep
 from tests.producer_pool import MODEL_KEY, HandWorker
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def worker(client: Client) -> HandWorker:
-    return HandWorker(client)
 
 
 def sweep_of(jobs: int, **fields: object) -> Sweep:
@@ -209,15 +196,24 @@ def test_a_redis_that_is_down_leaves_storage_alone(settings: Settings) -> None:
 
 
 def test_a_producer_without_credentials_submits_all_the_same(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    settings: Settings,
+    client: Client,
+    worker: HandWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: object,
 ) -> None:
+    finished = make_sweep(name="finished")
+    client.submit(finished)
+    worker.complete(finished)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/none")
     monkeypatch.setenv("AWS_CONFIG_FILE", f"{tmp_path}/none")
-    with Client(settings.with_values(access_key=None, secret_key=None)) as client:
-        assert client.submit(sweep_of(4)).outcome == "created"
+    with Client(settings.with_values(access_key=None, secret_key=None)) as stranger:
+        assert stranger.submit(sweep_of(4)).outcome == "created"
+        again = stranger.submit(finished)
+        assert (again.outcome, again.checked) == ("done", False)
 
 
 def test_another_sweep_of_the_same_id_is_refused_and_keeps_its_manifest(client: Client) -> None:

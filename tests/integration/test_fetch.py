@@ -106,14 +106,16 @@ def test_missing_and_damaged_objects_are_reported_and_not_written(
     flipped[-40] ^= 1
     replace_object(results, 2, bytes(flipped))
     replace_object(results, 3, images[4])
-    found = fetch(results, range(6), tmp_path)
-    assert counts(found) == (2, 0, 1, 3)
+    replace_object(results, 4, images[4] + b"more")
+    found = fetch(results, range(7), tmp_path)
+    assert counts(found) == (2, 0, 1, 4)
     reasons = {problem.index: problem.reason for problem in found.problems}
     assert reasons[0] == "is not in storage"
     assert reasons[1] == "is cut off after 200 bytes"
     assert reasons[2].startswith("is damaged near byte ")
     assert reasons[3].startswith("is another job's image (")
-    assert [name[:6] for name in files(tmp_path)] == ["000004", "000005"]
+    assert reasons[4] == "goes on after its end"
+    assert [name[:6] for name in files(tmp_path)] == ["000005", "000006"]
 
 
 def test_an_object_that_breaks_off_does_not_stop_the_others(
@@ -139,8 +141,9 @@ def test_an_object_that_cannot_be_read_does_not_stop_the_others(
     results.storage.get = failing_get  # type: ignore[method-assign]
     found = fetch(results, range(48), tmp_path)
     assert counts(found) == (47, 0, 0, 1)
-    assert found.problems[0].index == 1
-    assert found.problems[0].reason.endswith("InternalError")
+    (problem,) = found.problems
+    assert (problem.index, problem.title) == (1, "#1 seed=0, guidance_scale=7.5")
+    assert problem.reason.endswith("InternalError")
 
 
 def test_an_image_whose_weights_nobody_has_shown_is_missing(
@@ -148,7 +151,7 @@ def test_an_image_whose_weights_nobody_has_shown_is_missing(
 ) -> None:
     found = fetch(make_results(storage=storage, pin=None), range(1), tmp_path)
     assert counts(found) == (0, 0, 1, 0)
-    assert found.problems[0].reason == "no worker has claimed from its model yet"
+    assert found.problems[0].reason == "has no worker yet that claimed from its model"
 
 
 def test_an_interrupted_fetch_goes_on_where_it_stopped(

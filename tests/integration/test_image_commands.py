@@ -3,79 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from producer import Client, Sweep
-from producer.cli.main import main
 from producer.show import read_origin
-from shared.settings import VARIABLES, Settings
+from tests.command_line import Call
 from tests.factories import make_sweep
 from tests.producer_pool import HandWorker
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one call came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def is_one_sentence(self) -> bool:
-        """As every mistake gets."""
-        return self.out == "" and self.err.startswith("error: ") and self.err.count("\n") == 1
-
-
-Call = Callable[..., Answer]
-
-
-@pytest.fixture
-def seedbed(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> Call:
-    """``seedbed`` in an empty folder, with a pool in its environment."""
-    for name in [*VARIABLES.values(), *(name for name in os.environ if name.startswith("AWS_"))]:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in settings.to_environ().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Answer:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        printed = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), printed.out, printed.err)
-
-    return call
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def study(client: Client) -> Sweep:
-    """A finished sweep of six images."""
-    sweep = make_sweep(name="study", prompt=["a cat", "a dog"], seed="0..2")
-    client.submit(sweep)
-    HandWorker(client).complete(sweep)
-    return sweep
 
 
 NAMES = [
@@ -124,7 +65,7 @@ def test_fetch_exits_1_where_an_image_is_gone(seedbed: Call, client: Client, stu
     answer = seedbed("fetch", "study")
     assert answer.code == 1
     assert answer.err == (
-        f"image 4 is not in storage ({client.results('study').key_of(4)})\n"
+        f"image #4 prompt='a dog', seed=1 is not in storage ({client.results('study').key_of(4)})\n"
         "submit the sweep again: images that are gone are rendered again\n"
     )
     assert files("study") == [*NAMES[:4], NAMES[5]]
@@ -137,7 +78,9 @@ def test_fetch_of_damaged_images_names_their_objects(
     client.storage.put(key, b"no image", content_type="image/png")
     answer = seedbed("fetch", "study")
     assert answer.code == 1
-    assert answer.err.startswith(f"image 0 is not a PNG ({key})\ndelete the damaged objects")
+    assert answer.err.startswith(
+        f"image #0 prompt='a cat', seed=0 is not a PNG ({key})\ndelete the damaged objects"
+    )
 
 
 def test_grid_draws_a_sheet_of_what_is_done(seedbed: Call, study: Sweep) -> None:

@@ -137,7 +137,7 @@ def test_a_worker_that_cannot_load_the_model_ends_the_run(here: Here) -> None:
     (broken / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     code, _, err = here.call("run", *FEW, "--model", "./broken")
     assert code == 2
-    assert "model './broken' can't be loaded" in err.splitlines()[-1]
+    assert f"model '{broken}' can't be loaded" in err.splitlines()[-1]
     assert "Traceback" not in err
     assert not (here.folder / "few").exists()
 

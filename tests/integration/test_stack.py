@@ -148,9 +148,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_stack_answers_while_it_runs_and_leaves_nothing_behind(data_dir: Path) -> None:
-    began = time.monotonic()
     with make_stack(data_dir).start() as stack:
-        assert time.monotonic() - began < 5.0
         assert count(stack) == 1
         storage = Storage.connect(stack.settings)
         storage.check()

@@ -25,7 +25,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def worker(pool: Pool) -> Iterator[WorkerProcess]:
+def worker(pool: Pool, one_thread: None) -> Iterator[WorkerProcess]:
     """A loaded worker that serves when it is told to, not by doorbells."""
     with pool.redis.client() as client:
         client.flushall()
@@ -228,7 +228,7 @@ def test_rendered_images_outlive_a_storage_outage(pool: Pool, worker: WorkerProc
     assert all(times == 1 for times in pool.renders(sweep).values())
 
 
-def test_a_worker_of_two_models_serves_both(pool: Pool, tmp_path: Path) -> None:
+def test_a_worker_of_two_models_serves_both(pool: Pool, tmp_path: Path, one_thread: None) -> None:
     with pool.redis.client() as client:
         client.flushall()
     other = tmp_path / "other-model"

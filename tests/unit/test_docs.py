@@ -7,13 +7,18 @@ import hashlib
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
-from producer.sweep_file import read_values
+from producer.cli.main import cli
+from producer.like import refine
+from producer.plan import Measured, make_plan
+from producer.sweep_file import load_sweep, read_values
 from shared.canonical import canonical_json
 from shared.digest import job_digest
 from shared.fields import MAX_TEXT_BYTES
@@ -37,29 +42,88 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
+def write_files(page: str, folder: Path) -> None:
+    """The files that a page shows under their names."""
+    for name, text in re.findall(r"^`([\w./-]+)`:\n\n```\w+\n(.*?)^```$", page, re.M | re.S):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def sweep_blocks() -> list[Any]:
     pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
     return [
-        pytest.param(text, id=f"{page}-{number}")
+        pytest.param(content, language, text, id=f"{page}-{language}-{number}")
         for page, content in pages.items()
-        for number, text in enumerate(blocks(content, "yaml"))
+        for language in ("yaml", "json", "toml")
+        for number, text in enumerate(blocks(content, language))
     ]
 
 
-@pytest.mark.parametrize("text", sweep_blocks())
-def test_every_sweep_in_the_docs_is_a_sweep(text: str, tmp_path: Path) -> None:
-    file = tmp_path / "sweep.yaml"
+@pytest.mark.parametrize(("page", "language", "text"), sweep_blocks())
+def test_every_sweep_in_the_docs_is_a_sweep(
+    page: str, language: str, text: str, tmp_path: Path
+) -> None:
+    write_files(page, tmp_path)
+    file = tmp_path / f"example.{language}"
     file.write_text(text, encoding="utf-8")
-    values = {"model": "demo", "prompt": "a red circle"} | read_values(file)
-    sweep = Sweep.from_mapping(values)
+    sweep = Sweep.from_mapping(refine({"model": "demo", "prompt": "a cat"}, read_values(file)))
     assert sweep.notes == ()
-    for number in re.findall(r"= ([\d,]+) images", text):
-        assert sweep.layout.total == int(number.replace(",", ""))
+    plan = make_plan(sweep, Measured())
+    counted = re.findall(r"= ([\d,]+) images", text)
+    assert [f"{plan.jobs:,}"] * len(counted) == counted
+    assert counted or language == "json" or "name: shapes" in text, "say how many images"
+
+
+def test_json_and_toml_of_the_docs_are_one_sweep(tmp_path: Path) -> None:
+    found = set()
+    for language in ("json", "toml"):
+        file = tmp_path / f"sweep.{language}"
+        file.write_text(blocks(SWEEPS, language)[0], encoding="utf-8")
+        found.add(load_sweep(file).id)
+    assert len(found) == 1
+
+
+def command_lines() -> list[str]:
+    found = "".join(blocks(SWEEPS, "sh")).splitlines()
+    return [line for line in found if line.startswith("seedbed ")]
+
+
+def example_lines() -> list[str]:
+    """The commands in the comments of the examples."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.yaml")]
+    return sorted({line for text in texts for line in re.findall(r"^# +(seedbed .*)", text, re.M)})
+
+
+@pytest.mark.parametrize("line", [*command_lines(), *example_lines()])
+def test_every_command_in_the_docs_and_examples_parses(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    if ">" in words:
+        words = words[: words.index(">")]
+    with cli.make_context("seedbed", words[1:]) as context:
+        name, command, rest = cli.resolve_command(context, words[1:])
+        assert command is not None
+        command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("line", [line for line in command_lines() if "# = " in line])
+def test_every_plan_in_the_docs_has_as_many_images_as_they_say(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(SWEEPS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEEDBED_REDIS_URL", raising=False)
+    words = [*shlex.split(line, comments=True), "--json"]
+    result = CliRunner().invoke(cli, words[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (count,) = re.findall(r"= ([\d,]+) images", line)
+    assert json.loads(result.stdout)["jobs"] == int(count.replace(",", ""))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_example_is_a_sweep(path: Path) -> None:
-    assert Sweep.from_mapping(read_values(path)).layout.total > 1
+def test_every_example_is_a_sweep_with_as_many_images_as_it_says(path: Path) -> None:
+    sweep = Sweep.from_mapping(refine({"model": "demo"}, read_values(path)))
+    (count,) = re.findall(r"= ([\d,]+) images", path.read_text(encoding="utf-8"))
+    assert make_plan(sweep, Measured()).jobs == int(count.replace(",", ""))
 
 
 def test_the_first_sweep_of_the_docs_has_as_many_images_as_they_say(tmp_path: Path) -> None:

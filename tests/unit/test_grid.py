@@ -14,6 +14,7 @@ from producer.grid_sheet import BAD, EMPTY, PAPER, Sheet, Style
 from producer.lettering import Lettering
 from producer.results import SweepResults
 from shared.errors import InvalidInput
+from tests.factories import make_sweep
 from tests.results import make_results
 
 PROMPTS = ["a red circle", "a blue star", "a green square"]
@@ -296,3 +297,25 @@ def test_pages_are_never_longer_than_a_side_allows() -> None:
     plan = make_plan(prompt=[f"prompt {n}" for n in range(1000)])
     page = plan.page(1, (10_000, 10_000))
     assert max(len(page.cells), len(page.cells[0])) <= MAX_SIDE
+
+
+def test_a_grid_of_some_images_shows_only_values_that_they_have() -> None:
+    manifest = make_sweep(prompt=["a", "b", "c"], seed="0..9", guidance_scale=[1, 4]).manifest
+    # given: prompts a and c, seeds 2 and 7, at guidance 4 only, one of the four left out
+    hits = [prompt * 20 + seed * 2 + 1 for prompt in (0, 2) for seed in (2, 7)][:-1]
+
+    plan = GridPlan(manifest, only=hits)
+    page = plan.page(1)
+
+    assert plan.page_count() == 1
+    assert sorted(i for row in page.cells for i in row if i is not None) == hits
+    assert sum(i is None for row in page.cells for i in row) == 1
+    labels = {span.label for level in (*page.rows, *page.columns) for span in level.spans}
+    assert labels | {value for _, value in page.facets} == {"a", "c", "2", "7", "4"}
+
+
+def test_a_grid_of_some_images_of_a_single_axis_wraps_them() -> None:
+    manifest = make_sweep(seed="0..99").manifest
+    page = GridPlan(manifest, only=[3, 50, 99]).page(1)
+    assert [i for row in page.cells for i in row if i is not None] == [3, 50, 99]
+    assert [text for row in page.captions for text in row if text] == ["3", "50", "99"]

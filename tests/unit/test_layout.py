@@ -9,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.axis import Axis
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS
 from shared.lanes import cost, lane_key, model_key, recipe_key
 from shared.layout import MAX_BLOCKS, Layout
-from shared.manifest import Axis, Manifest
+from shared.manifest import Manifest
 from tests.factories import make_sweep
 from tests.strategies import sweeps
+from tests.tables import with_tables
 
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
-    """Of small sweeps of every shape, some with fields that vary together."""
+    """Of small sweeps of every shape, some with fields that vary together, some in chunks."""
     manifest: Manifest = draw(sweeps()).manifest
     if len(manifest.axes) > 1 and draw(st.booleans()):
         first, second, *others = manifest.axes
@@ -30,6 +32,8 @@ def layouts(draw: st.DrawFn) -> Layout:
             columns=(first.columns[0][:length], second.columns[0][:length]),
         )
         manifest = replace(manifest, axes=(together, *others))
+    if draw(st.booleans()):
+        manifest = with_tables(manifest, size=draw(st.integers(1, 5)))
     return Layout(manifest)
 
 
@@ -124,7 +128,8 @@ def test_a_billion_jobs_are_a_handful_of_objects() -> None:
     )
     seeds = layout.manifest.axes[-1].columns[0]
     assert isinstance(seeds, range)
-    assert layout._groups[-1] == [range(250_000_000)]  # the axis as one lazy range, not a list
+    (whole,) = layout._groups[-1]
+    assert whole.numbers == range(250_000_000)  # the axis as one lazy range, not a list
     assert layout._home[-1] is None
     for index in (0, 123_456_789, 999_999_999):
         assert layout.index_of(layout.position_of(index)) == index

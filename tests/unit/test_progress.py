@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.cli.output import one_line, size_text, time_text
-from producer.cli.progress import Rate, describe, open_view
+from producer.cli.progress import Rate, describe, following
 from shared.queue_records import SweepStatus
 
 
@@ -83,10 +83,10 @@ def test_a_sweep_that_does_not_move_says_why(fields: dict[str, object], words: s
 def test_without_a_terminal_there_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with open_view() as view:
-        view.update(status_of(done=1, pending=99))
-        view.update(status_of(done=2, pending=98))
-        view.update(status_of(done=100, pending=0, state="done"))
+    with following() as show:
+        show(status_of(done=1, pending=99))
+        show(status_of(done=2, pending=98))
+        show(status_of(done=100, pending=0, state="done"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "1/100 images, waiting for a worker"
     assert lines[-1].startswith("100/100 images, ")
@@ -94,8 +94,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
 
 
 def test_a_quiet_view_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with open_view(quiet=True) as view:
-        view.update(status_of())
+    with following(quiet=True) as show:
+        show(status_of())
     assert capsys.readouterr() == ("", "")
 
 

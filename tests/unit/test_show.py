@@ -44,7 +44,7 @@ TEXTS = st.text(
 )
 JOBS = st.builds(
     Job,
-    model=st.sampled_from(["demo", "runwayml/stable-diffusion-v1-5", "./my models/demo"]),
+    model=st.sampled_from(["demo", "runwayml/stable-diffusion-v1-5", "/srv/my models/demo"]),
     revision=st.sampled_from([None, "main"]),
     variant=st.sampled_from([None, "fp16"]),
     prompt=TEXTS,

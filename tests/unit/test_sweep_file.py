@@ -42,7 +42,7 @@ def values(folder: Path, text: str | bytes) -> dict[str, object]:
         ('""', ""),
         ("!!str null", "null"),
         ("=", "="),
-        ("{template: x}", {"template": "x"}),
+        ("{words: x}", {"words": "x"}),
         ("[1, null, '']", ["1", None, ""]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Log lines of a worker: a constant message and its fields, one line each, to stderr."""
+"""Log lines: a constant message and its fields, one line each, to stderr."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ class FieldFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send this process' log to stderr; libraries speak only of warnings."""
+    """Send this process' log to stderr; libraries speak only of warnings.
+
+    Only for entry points; where a handler is installed already, it stays.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("worker", "shared"):
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in ("worker", "producer", "shared"):
         logging.getLogger(name).setLevel(level)
 
 

@@ -1,0 +1,59 @@
+"""What the workers of a pool tell each other and their users: who is there, what takes how long."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from shared.pool_client import PoolClient
+from shared.queue_records import Rate
+from shared.redis_connection import translated_errors
+
+
+class WorkerBoard(PoolClient):
+    """Notes in Redis that decide nothing."""
+
+    def record_rate(
+        self, model: str, lane: str, recipe: str, seconds_per_job: float, batch: int
+    ) -> None:
+        """Publish what was measured for a lane and recipe."""
+        value = json.dumps({"seconds_per_job": seconds_per_job, "batch": batch})
+        with translated_errors():
+            self.client.hset(self.keys.rates, f"{model} {lane} {recipe}", value)
+
+    def rates(self) -> list[Rate]:
+        """All measurements of the pool, the last for each model, lane and recipe."""
+        with translated_errors():
+            rows: Any = self.client.hgetall(self.keys.rates)
+        found = []
+        for name, value in sorted(rows.items()):
+            model, lane, recipe = name.decode().split(" ")
+            found.append(Rate(model=model, lane=lane, recipe=recipe, **json.loads(value)))
+        return found
+
+    def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:
+        """Tell the pool about a worker; forgotten after ``ttl_seconds`` unless told again."""
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.set(
+                self.keys.worker(worker_id), json.dumps(info), px=max(1, int(ttl_seconds * 1000))
+            )
+            pipeline.sadd(self.keys.workers, worker_id)
+            pipeline.execute()
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the workers that are there have announced, each with its ``id``."""
+        with translated_errors():
+            names: Any = self.client.smembers(self.keys.workers)
+            ids = sorted(name.decode() for name in names)
+            if not ids:
+                return []
+            infos = self.client.mget([self.keys.worker(worker_id) for worker_id in ids])
+            left = [worker_id for worker_id, info in zip(ids, infos, strict=True) if info is None]
+            if left:
+                self.client.srem(self.keys.workers, *left)
+        return [
+            {**json.loads(info), "id": worker_id}
+            for worker_id, info in zip(ids, infos, strict=True)
+            if info is not None
+        ]
