@@ -8,28 +8,21 @@ guidance and scheduler all change them, so every path of a real checkpoint is ex
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from shared.errors import ModelError
+from worker.byte_pairs import PROMPT_TOKENS, clip_tokenizer
 from worker.quiet import quieten
 
 DEMO_SEED = 8
 """Seed of every weight; of the first dozen, the one whose pictures were the most colourful."""
-
-MERGES = 296
-"""Byte-pair merges; with 2 x 256 bytes and 2 marks that makes 810 tokens."""
-
-PROMPT_TOKENS = 77
-"""What a CLIP text encoder reads, marks included; longer prompts are cut."""
 
 WORDS = """
 a an the and of on in with at by to from over under behind between above below one two three
@@ -91,7 +84,7 @@ def demo_pipeline() -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     diffusers: Any = import_module("diffusers")
-    tokenizer = _tokenizer()
+    tokenizer = clip_tokenizer(WORDS.split())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(DEMO_SEED)
         text_encoder = CLIPTextModel(
@@ -180,47 +173,6 @@ def _save(pipeline: Any, folder: Path) -> None:
     config = folder / "scheduler" / "scheduler_config.json"
     fields = json.loads(config.read_text()) | {"clip_sample": False}
     config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
-
-
-def _tokenizer() -> Any:
-    """A CLIP tokenizer of 810 byte-level tokens: any Unicode text has some encoding."""
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTokenizer
-
-    alphabet = sorted(ByteLevel.alphabet())
-    merges = _merges(WORDS.split())
-    tokens = [
-        *alphabet,
-        *(letter + "</w>" for letter in alphabet),
-        *(left + right for left, right in merges),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    return CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(tokens)},
-        merges=merges,  # type: ignore[arg-type]  # pairs are right, its annotation is not
-        model_max_length=PROMPT_TOKENS,
-    )
-
-
-def _merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges of lower-case ASCII words, most frequent first, ties by the letters.
-
-    Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1.
-    """
-    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
-    merges: list[tuple[str, str]] = []
-    while len(merges) < MERGES:
-        pairs = Counter(pair for letters in spelled for pair in itertools.pairwise(letters))
-        left, right = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append((left, right))
-        for letters in spelled:
-            place = 0
-            while place < len(letters) - 1:
-                if letters[place] == left and letters[place + 1] == right:
-                    letters[place : place + 2] = [left + right]
-                place += 1
-    return merges
 
 
 if __name__ == "__main__":

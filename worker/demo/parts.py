@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from worker.byte_pairs import PROMPT_TOKENS, clip_tokenizer
 from worker.demo.scenes import COLOURS, SHAPES
-
-PROMPT_TOKENS = 77
-"""What a CLIP text encoder reads, marks included; longer prompts are cut."""
-
-MERGES = 296
-"""Byte-pair merges; with 2 x 256 bytes and 2 marks that makes 810 tokens."""
 
 TEXT_WIDTH = 96
 """Numbers for each token that the UNet attends to."""
@@ -36,25 +29,8 @@ watercolor digital art soft focus sharp realistic abstract minimal warm cold
 
 
 def tokenizer() -> Any:
-    """A CLIP tokenizer of 810 byte-level tokens: any Unicode text has some encoding."""
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTokenizer
-
-    alphabet = sorted(ByteLevel.alphabet())
-    # The captions' own words count ten times: each becomes one token.
-    merges = _merges([*COLOURS, *SHAPES, *OWN_WORDS] * 10 + OTHER_WORDS.split())
-    tokens = [
-        *alphabet,
-        *(letter + "</w>" for letter in alphabet),
-        *(left + right for left, right in merges),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    return CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(tokens)},
-        merges=merges,  # type: ignore[arg-type]  # pairs are right, its annotation is not
-        model_max_length=PROMPT_TOKENS,
-    )
+    """A CLIP tokenizer whose byte pairs are counted on the captions' words and some others."""
+    return clip_tokenizer([*COLOURS, *SHAPES, *OWN_WORDS] * 10 + OTHER_WORDS.split())
 
 
 def text_encoder(tokens: Any) -> Any:
@@ -149,23 +125,3 @@ def write(pipeline: Any, folder: Path) -> None:
 
 def _diffusers() -> Any:
     return import_module("diffusers")
-
-
-def _merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges of lower-case ASCII words, most frequent first, ties by the letters.
-
-    Source: Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, algorithm 1.
-    """
-    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
-    merges: list[tuple[str, str]] = []
-    while len(merges) < MERGES:
-        pairs = Counter(pair for letters in spelled for pair in itertools.pairwise(letters))
-        left, right = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append((left, right))
-        for letters in spelled:
-            place = 0
-            while place < len(letters) - 1:
-                if letters[place] == left and letters[place + 1] == right:
-                    letters[place : place + 2] = [left + right]
-                place += 1
-    return merges
