@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from producer.model_folder import DEMO, check_model_folder, is_local
+from producer.model_folder import check_model_folder, is_local
 from shared.errors import SeedbedError, StorageError
+from shared.fields import DEMO_MODEL
 from shared.lanes import model_key
 from shared.worker_options import split_model
 
@@ -173,7 +174,7 @@ def _model(client: Client, model: str | None) -> Iterator[Finding]:
         check_model_folder(name)
     if model_key(name, revision, None) in served.values() or name in served:
         yield Finding(check="model", level="ok", text=f"{model} is served")
-    elif is_local(name) or name == DEMO:
+    elif is_local(name) or name == DEMO_MODEL:
         yield Finding(
             check="model",
             level="warn",

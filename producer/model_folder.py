@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 from shared.errors import InvalidSweep
+from shared.fields import DEMO_MODEL
 
-DEMO = "demo"
-"""The small checkpoint that Seedbed builds itself; never a folder of that name."""
 INDEX = "model_index.json"
 """What diffusers' ``save_pretrained`` always writes."""
 
@@ -24,14 +23,16 @@ def absolute_model(model: str, folder: Path | None = None) -> str:
         folder: What a relative path starts from; None is the current one.
     """
     start = folder or Path.cwd()
-    if model == DEMO or not (_is_path(model) or (model and (start / model / INDEX).is_file())):
+    if model in ("", DEMO_MODEL):
+        return model
+    if not _is_path(model) and not (start / model / INDEX).is_file():
         return model
     return os.path.abspath(start / os.path.expanduser(model))
 
 
 def is_local(model: str) -> bool:
     """Whether the name means a path here, not a checkpoint on the hub."""
-    return model != DEMO and (_is_path(model) or Path(model).exists())
+    return model != DEMO_MODEL and (_is_path(model) or Path(model).exists())
 
 
 def _is_path(model: str) -> bool:

@@ -20,6 +20,8 @@ Number = TypeVar("Number", int, float)
 Value = str | int | float | None
 """One value of one field."""
 
+DEMO_MODEL = "demo"
+"""The ``model`` that stands for Seedbed's own small checkpoint, on every machine."""
 DEVICES = ("cpu", "cuda")
 """Where noise may be drawn."""
 MAX_TEXT_BYTES = 16_384

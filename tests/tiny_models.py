@@ -1,4 +1,4 @@
-"""Other kinds of pipeline than the demo model's, with random weights, small enough to run."""
+"""Other kinds of pipeline than Stable Diffusion's, with random weights, small enough to run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from worker.demo_model import demo_pipeline
+from tests.random_model import random_pipeline
 
 
 def save_sdxl(folder: Path) -> None:
@@ -15,7 +15,7 @@ def save_sdxl(folder: Path) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     diffusers: Any = import_module("diffusers")
-    demo = demo_pipeline()
+    demo = random_pipeline()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = CLIPTextConfig(
@@ -60,7 +60,7 @@ def save_sd3(folder: Path) -> None:
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     diffusers: Any = import_module("diffusers")
-    demo = demo_pipeline()
+    demo = random_pipeline()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = CLIPTextConfig(
@@ -100,7 +100,7 @@ def save_lcm(folder: Path) -> None:
     import torch
 
     diffusers: Any = import_module("diffusers")
-    demo = demo_pipeline()
+    demo = random_pipeline()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = diffusers.UNet2DConditionModel(**demo.unet.config | {"time_cond_proj_dim": 16})

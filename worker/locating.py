@@ -1,4 +1,4 @@
-"""Find a checkpoint's folder: a local directory, or the hub's cache; or say why there is none."""
+"""Find a checkpoint's folder: our own, a local one or the hub's cache; or say why there is none."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import ModelError
+from shared.fields import DEMO_MODEL
 
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+
+DEMO_FOLDER = Path(__file__).with_name("demo") / "checkpoint"
+"""Seedbed's own small checkpoint, installed with the worker."""
 
 PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Which weights: ``model`` is a hub id or a local directory."""
+    """Which weights: ``model`` is ``demo``, a hub id or a local directory."""
 
     model: str
     revision: str | None = None
@@ -32,6 +36,8 @@ def locate(source: ModelSource) -> tuple[Path, bool]:
         ModelError: There is none, or none that may be loaded.
         OSError: It can't be read.
     """
+    if source.model == DEMO_MODEL:
+        return DEMO_FOLDER, False
     path = Path(os.path.expanduser(source.model))  # pathlib's own raises for an unknown ~user
     if path.exists() or _looks_like_a_path(source.model):
         _check_folder(source.model, path)

@@ -9,7 +9,6 @@ import socket
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from threading import Event, Lock, Timer
 
 import torch
@@ -25,7 +24,6 @@ from shared.storage import Storage
 from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app
 from worker.claiming import Claimer
-from worker.demo_model import build_demo_model
 from worker.device import leave_a_core, pick_device
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
@@ -40,8 +38,6 @@ from worker.storing import Provenance, Storer
 from worker.sweeps import ClaimedSweeps
 from worker.watchdog import EXIT_CODE, Watchdog
 
-DEMO = "demo"
-"""The model name that stands for Seedbed's own small checkpoint."""
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 PACKAGES = ("seedbed", "torch", "diffusers", "transformers")
 
@@ -219,7 +215,7 @@ class WorkerProcess:
         device = pick_device(options.device)
         leave_a_core(device)
         loaded = load_pipeline(
-            _resolve(source),
+            source,
             device=device,
             dtype=None if options.dtype is None else DTYPES[options.dtype],
             attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
@@ -293,13 +289,3 @@ class WorkerProcess:
         if device.type == "cuda":
             return torch.cuda.get_device_name(device)
         return f"{device.type} ({platform.machine()})"
-
-
-def _resolve(source: ModelSource) -> ModelSource:
-    """The demo model's name becomes its folder, which is built if it is not there yet."""
-    if source.model != DEMO:
-        return source
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return ModelSource(
-        model=str(build_demo_model(cache / "seedbed" / f"demo-{version('seedbed')}"))
-    )

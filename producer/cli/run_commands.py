@@ -16,9 +16,10 @@ from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.like import refine
-from producer.model_folder import DEMO, absolute_model, check_model_folder
+from producer.model_folder import absolute_model, check_model_folder
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
+from shared.fields import DEMO_MODEL
 from shared.worker_options import split_model
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(
     """
     from producer.run_pool import RunPool
 
-    sweep = make_sweep(refine({"model": DEMO}, values))
+    sweep = make_sweep(refine({"model": DEMO_MODEL}, values))
     settings = given_settings(flags)
     weights = weights_of(sweep.layout)
     if settings.redis_url is None:
@@ -111,7 +112,7 @@ def up(
     from producer.stack import Stack
 
     settings = given_settings(flags)
-    chosen = tuple(map(absolute_model, models)) or (DEMO,)
+    chosen = tuple(map(absolute_model, models)) or (DEMO_MODEL,)
     for model in chosen:
         check_model_folder(split_model(model)[0])
     if settings.redis_url is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import re
 import shutil
@@ -24,7 +23,7 @@ from producer.sweep_file import read_values
 from producer.sweep_text import starting_values, sweep_text
 from shared.worker_options import WorkerOptions
 from tests.pool import Pool, running_pool
-from worker.demo_model import demo_pipeline
+from tests.random_model import random_pipeline
 from worker.process import WorkerProcess
 
 pytestmark = [
@@ -80,12 +79,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     examples = folder / "examples"
     shutil.copytree(EXAMPLES, examples)
     checkpoints = [examples / "checkpoints" / name for name in ("before", "after")]
-    with running_pool(folder) as pool, pytest.MonkeyPatch.context() as patch:
+    with running_pool(folder) as pool:
         _make_checkpoints(pool, *checkpoints)
-        cache = folder / "cache" / "seedbed"
-        cache.mkdir(parents=True)
-        (cache / f"demo-{importlib.metadata.version('seedbed')}").symlink_to(pool.model)
-        patch.setenv("XDG_CACHE_HOME", str(cache.parent))
         models = ("demo", *map(str, checkpoints))
         options = WorkerOptions(models=models, batch_size=8, device="cpu")
         worker = WorkerProcess(pool.settings, options)
@@ -98,9 +93,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def _make_checkpoints(pool: Pool, before: Path, after: Path) -> None:
-    """The demo model twice, the second as if it had been trained a little further."""
+    """One model twice, the second as if it had been trained a little further."""
     shutil.copytree(pool.model, before)
-    pipeline = demo_pipeline()
+    pipeline = random_pipeline()
     with torch.no_grad():
         for weight in pipeline.unet.parameters():
             weight.mul_(1.05)
@@ -137,15 +132,15 @@ def test_a_table_arrives_byte_for_byte(bench: Bench) -> None:
     bench.run(load_sweep(bench.folder / "examples" / "table.yaml"))
     jobs = [read_origin(path).job for path in bench.images("table")]
     assert [job["prompt"] for job in jobs[::2]] == [
-        "a boat on the sea, evening",
-        "a train in the mountains",
-        'a robot in the garden, "realistic"',
-        "a stone bridge",
-        "a fish, a bird\nand a bear",
-        "冬の城 ❄",
+        "a circle, white background",
+        "a blue ring on a white background",
+        'a green cross, "realistic"',
+        "a star on a black background",
+        "a small heart,\nred background",
+        "白い星 ★",
     ]
     assert [job["negative_prompt"] for job in jobs[::2]] == [
-        "blurry, noise", None, None, "wood", None, None
+        "red, purple", None, None, "yellow", None, None
     ]  # fmt: skip
     assert [job["seed"] for job in jobs[:4]] == [0, 1, 0, 1]
 

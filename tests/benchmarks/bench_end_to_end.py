@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 from tests.pool import Pool, eventually, running_pool
+from worker.locating import DEMO_FOLDER
 
 BATCH = 8
 STEPS = 20
@@ -39,7 +40,7 @@ def main() -> None:
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     rates: dict[str, list[float]] = {"bare": [], "seedbed": [], "tasks": []}
-    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder)) as pool:
+    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder), model="demo") as pool:
         pool.start_workers(1, batch_size=BATCH, lease_seconds=30.0, timer_seconds=10.0)
         for number in range(chosen.rounds):
             rates["bare"].append(_helper("bare", pool, chosen.jobs))
@@ -82,7 +83,7 @@ def _seedbed(pool: Pool, jobs: int, number: int) -> float:
 def _helper(way: str, pool: Pool, jobs: int) -> float:
     """Run one of the other ways in a process of its own; it prints its rate."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.rivals", way, pool.model, str(jobs)],
+        [sys.executable, "-m", "tests.benchmarks.rivals", way, str(DEMO_FOLDER), str(jobs)],
         env={**os.environ, **pool.settings.to_environ()},
         stdout=subprocess.PIPE,
         text=True,

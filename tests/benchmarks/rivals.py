@@ -28,7 +28,7 @@ app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=1)
 @cache
 def _pipeline(model: str) -> DiffusionPipeline:
     torch.set_num_threads(1)
-    pipeline = DiffusionPipeline.from_pretrained(model, use_safetensors=True)
+    pipeline = DiffusionPipeline.from_pretrained(model, dtype=torch.float32, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     return pipeline

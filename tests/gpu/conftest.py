@@ -1,4 +1,4 @@
-"""Everything here needs a CUDA device, and the demo checkpoint on it."""
+"""Everything here needs a CUDA device, and the random checkpoint on it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from worker.demo_model import build_demo_model
+    from tests.random_model import save_random_model
 
-    return build_demo_model(tmp_path_factory.mktemp("models") / "demo")
+    return save_random_model(tmp_path_factory.mktemp("models") / "random")
 
 
 @pytest.fixture(scope="session")
 def on_gpu(demo_folder: Path) -> LoadedModel:
-    """The demo checkpoint as a worker on a GPU holds it: float16."""
+    """The random checkpoint as a worker on a GPU holds it: float16."""
     import torch
 
     from worker.loading import ModelSource, load_pipeline

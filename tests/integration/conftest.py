@@ -1,4 +1,4 @@
-"""The demo checkpoint, built once, loaded once by the worker and once by diffusers itself."""
+"""The random checkpoint, built once, loaded once by the worker and once by diffusers itself."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo checkpoint as a folder: not to be changed."""
+    """The random checkpoint as a folder: not to be changed."""
     pytest.importorskip("diffusers", reason="needs the worker's dependencies")
-    from worker.demo_model import build_demo_model
+    from tests.random_model import save_random_model
 
-    return build_demo_model(tmp_path_factory.mktemp("models") / "demo")
+    return save_random_model(tmp_path_factory.mktemp("models") / "random")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def loaded(demo_folder: Path) -> LoadedModel:
-    """The demo checkpoint as a worker on a CPU holds it: not to be changed for good."""
+    """The random checkpoint as a worker on a CPU holds it: not to be changed for good."""
     import torch
 
     from worker.loading import ModelSource, load_pipeline
@@ -60,10 +60,11 @@ def engine(loaded: LoadedModel, one_thread: None) -> StockEngine:
 
 @pytest.fixture(scope="session")
 def stock(demo_folder: Path) -> Any:
-    """The demo checkpoint in diffusers' hands alone."""
+    """The random checkpoint in diffusers' hands alone."""
     import diffusers
+    import torch
 
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(demo_folder)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(demo_folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

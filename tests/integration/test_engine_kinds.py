@@ -45,7 +45,7 @@ def load_stock(folder: Path) -> Any:
     import diffusers
 
     left_out = {"text_encoder_3": None, "tokenizer_3": None} if folder.name == "sd3" else {}
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, **left_out)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **left_out)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -21,8 +21,9 @@ import torch
 
 from shared.errors import InvalidSettings, ModelError
 from shared.pin import Pin
-from worker.demo_model import build_demo_model
+from worker.fingerprint import fingerprint
 from worker.loading import LoadedModel, ModelSource, load_pipeline
+from worker.locating import DEMO_FOLDER
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -35,7 +36,7 @@ def load(model: object, **more: Any) -> LoadedModel:
 
 @pytest.fixture
 def copy(demo_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the demo checkpoint that a test may spoil."""
+    """A copy of the random checkpoint that a test may spoil."""
     return Path(shutil.copytree(demo_folder, tmp_path / "copy"))
 
 
@@ -261,10 +262,12 @@ def test_a_hub_that_cannot_be_reached_is_named_as_such(tmp_path: Path) -> None:
     assert message.startswith("model 'some/model' is not a local directory, and the hub could not")
 
 
-def test_a_cached_model_loads_offline_and_is_pinned_to_its_commit(tmp_path: Path) -> None:
+def test_a_cached_model_loads_offline_and_is_pinned_to_its_commit(
+    demo_folder: Path, tmp_path: Path
+) -> None:
     # given: a cache as the hub's client leaves it
     repository = tmp_path / "hub" / "models--owner--demo"
-    build_demo_model(repository / "snapshots" / COMMIT)
+    shutil.copytree(demo_folder, repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
 
@@ -276,29 +279,17 @@ def test_a_cached_model_loads_offline_and_is_pinned_to_its_commit(tmp_path: Path
     assert missing.startswith("model 'owner/other' is not in the local cache and HF_HUB_OFFLINE")
 
 
-def test_the_demo_model_is_built_alike_twice_and_not_over_something_else(
-    demo_folder: Path, tmp_path: Path
-) -> None:
-    again = build_demo_model(tmp_path / "again")
-    files = sorted(path.relative_to(demo_folder) for path in demo_folder.rglob("*"))
-    assert files == sorted(path.relative_to(again) for path in again.rglob("*"))
-    for name in files:
-        if (demo_folder / name).is_file():
-            assert (demo_folder / name).read_bytes() == (again / name).read_bytes()
-    assert sum(path.stat().st_size for path in again.rglob("*")) < 10_000_000
+def test_the_demo_model_is_loaded_by_its_name_and_from_what_is_installed() -> None:
+    loaded = load_pipeline(ModelSource(model="demo"), device=torch.device("cpu"))
 
-    built = (again / "model_index.json").stat().st_mtime_ns
-    assert build_demo_model(again) == again
-    assert (again / "model_index.json").stat().st_mtime_ns == built
-
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(ModelError, match="exists and is not a model"):
-        build_demo_model(tmp_path / "full")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "full"]
+    assert loaded.fingerprint == fingerprint(DEMO_FOLDER, from_hub=False)
+    assert (loaded.native_height, loaded.native_width) == (64, 64)
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ModelError, match=r"can't be saved .* can be written"):
-        build_demo_model(tmp_path / "file" / "demo")
+def test_the_demo_checkpoint_is_small_safe_and_has_a_card() -> None:
+    files = [path for path in DEMO_FOLDER.rglob("*") if path.is_file()]
+
+    assert sum(path.stat().st_size for path in files) < 10_000_000
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".txt"}
+    card = (DEMO_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0" in card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -232,7 +233,7 @@ def test_a_worker_of_two_models_serves_both(pool: Pool, tmp_path: Path, one_thre
     with pool.redis.client() as client:
         client.flushall()
     other = tmp_path / "other-model"
-    subprocess.run([sys.executable, "-m", "worker.demo_model", str(other)], check=True)
+    shutil.copytree(pool.model, other)
     worker = make_worker(pool, models=(pool.model, str(other)))
     sweep = pool.sweep(
         name="models",

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from worker.byte_pairs import PROMPT_TOKENS, clip_tokenizer
+from worker.demo.byte_pairs import PROMPT_TOKENS, clip_tokenizer
 from worker.demo.scenes import COLOURS, SHAPES
 
 TEXT_WIDTH = 96
@@ -77,49 +77,50 @@ def autoencoder() -> Any:
         norm_num_groups=2,
         sample_size=64,
         scaling_factor=1.0,
-        mid_block_add_attention=False,
     )
 
 
 def scheduler() -> Any:
-    """The checkpoint's own scheduler, from which all others are made."""
-    return _diffusers().PNDMScheduler(
+    """The checkpoint's own scheduler, from whose configuration all others are made.
+
+    DDIM, for it draws well in any number of steps.
+    """
+    return _diffusers().DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
+        clip_sample=False,
         prediction_type="v_prediction",
         set_alpha_to_one=False,
-        skip_prk_steps=True,
         steps_offset=1,
         timestep_spacing="leading",
     )
 
 
-def save(folder: Path, *, tokens: Any, text: Any, denoiser: Any, vae: Any) -> None:
-    """Write a checkpoint in the diffusers layout, weights in float16."""
-    import torch
-
-    pipeline = _diffusers().StableDiffusionPipeline(
+def assemble(*, tokens: Any, text: Any, denoiser: Any, vae: Any, sampler: Any) -> Any:
+    """The pipeline of these parts."""
+    return _diffusers().StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,
         tokenizer=tokens,
         unet=denoiser,
-        scheduler=scheduler(),
+        scheduler=sampler,
         safety_checker=None,
         feature_extractor=None,
         image_encoder=None,
         requires_safety_checker=False,
     )
-    write(pipeline.to(torch.float16), folder)
 
 
 def write(pipeline: Any, folder: Path) -> None:
-    """Save a pipeline as a folder of safetensors and configurations."""
+    """Save a pipeline in the diffusers layout: safetensors and configurations."""
     pipeline.save_pretrained(folder, safe_serialization=True)
-    # As Stable Diffusion's own scheduler files have it: PNDM does not know the field, the
-    # DDIM and DDPM made from this configuration would clip latents to [-1, 1] without it.
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)
+    # As Stable Diffusion's own scheduler files have it: a scheduler does not save what it does not
+    # know, but DDIM and PNDM made from its file would clip latents, or take other first steps.
     config = folder / "scheduler" / "scheduler_config.json"
-    fields = json.loads(config.read_text()) | {"clip_sample": False}
+    fields = json.loads(config.read_text()) | {"clip_sample": False, "skip_prk_steps": True}
     config.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
 

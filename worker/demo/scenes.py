@@ -50,6 +50,22 @@ SMALL, LARGE = 15.5, 19.5
 WANDER = 9.0
 """Pixels by which a shape's centre may be off the picture's, along each axis."""
 
+STYLES = (
+    "photo",
+    "oil painting",
+    "watercolor",
+    "digital art",
+    "sketch",
+    "high quality",
+    "sharp focus",
+    "detailed",
+    "soft light",
+    "simple",
+    "minimal",
+    "beautiful",
+)
+"""What people add to a prompt; here it changes nothing."""
+
 MARGIN = 2.5
 """Pixels of background between a shape and the edge."""
 
@@ -201,7 +217,10 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def caption(scene: Scene, random_: random.Random) -> str:
-    """One of the ways to describe a scene, wholly or in part."""
+    """One of the ways to describe a scene, wholly or in part, and all of it true.
+
+    Some end with words that change nothing, so that they take no attention from the others.
+    """
     size = ""
     if random_.random() < 0.5:
         size = "small " if scene.radius < SMALL else "large " if scene.radius > LARGE else ""
@@ -210,29 +229,34 @@ def caption(scene: Scene, random_: random.Random) -> str:
     ground = f"{_a(scene.background)} {scene.background} background"
     dice = random_.random()
     if dice < 0.6:
-        return f"{thing} on {ground}"
-    if dice < 0.8:
-        return random_.choice(
+        said = f"{thing} on {ground}"
+    elif dice < 0.8:
+        said = random_.choice(
             (
                 f"{thing} on {scene.background}",
                 f"{thing}, {scene.background} background",
                 f"{scene.background} background, {thing}",
-                f"{scene.colour} {scene.shape} on {scene.background}",
+                f"{size}{scene.colour} {scene.shape} on {scene.background}",
+                f"{size}{scene.colour} {scene.shape}, {scene.background} background",
                 f"a picture of {thing} on {ground}",
             )
         )
-    return random_.choice(
-        (
-            thing,
-            f"a {size}{scene.shape}" if size else f"a {scene.shape}",
-            f"{scene.shape}",
-            f"{scene.colour}",
-            ground,
-            f"a {scene.shape} on {ground}",
-            f"{_a(scene.colour)} {scene.colour} shape on {ground}",
-            f"{scene.background} background",
+    else:
+        said = random_.choice(
+            (
+                thing,
+                f"a {size}{scene.shape}",
+                f"a {size}shape on {ground}",
+                f"{size}{scene.colour} {scene.shape}",
+                f"{scene.shape}",
+                f"{scene.colour}",
+                ground,
+                f"a {scene.shape} on {ground}",
+                f"{_a(scene.colour)} {scene.colour} shape on {ground}",
+                f"{scene.background} background",
+            )
         )
-    )
+    return f"{said}, {random_.choice(STYLES)}" if random_.random() < 0.12 else said
 
 
 def _a(word: str) -> str:

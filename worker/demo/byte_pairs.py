@@ -1,4 +1,4 @@
-"""The tokenizer of our own small checkpoints: byte-level, with pairs counted on a few words."""
+"""The demo model's tokenizer: byte-level, with pairs counted on a few words."""
 
 from __future__ import annotations
 
