@@ -20,6 +20,7 @@ def warnings_of(manifest: Manifest) -> tuple[str, ...]:
         *_eta_warnings(values),
         *_size_warnings(values),
         *_prompt_warnings(values),
+        *_strength_warnings(values),
     )
 
 
@@ -87,6 +88,13 @@ def _size_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
     if (None in height) != (None in width):
         given, own = ("width", "height") if None in height else ("height", "width")
         yield f"{given} is given but {own} is not: the checkpoint's own {own} is used"
+
+
+def _strength_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
+    strength = values["strength"]
+    if None in values["init_image"] and any(value is not None for value in strength):
+        same = f": its {len(strength):,} values make the same image there"
+        yield f"strength can't act where init_image is null{same if len(strength) > 1 else ''}"
 
 
 def _prompt_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from shared.canonical import canonical_json, sha256_hex
 from shared.fields import Value
 from shared.job import Job
+from shared.kinds import strength_of
 from shared.pin import Pin
 from shared.schedulers import takes_eta
 
@@ -27,12 +28,15 @@ def acting_values(job: Job, pin: Pin) -> dict[str, Value]:
     values["height"] = job.height or pin.height
     values["width"] = job.width or pin.width
     values["scheduler"] = scheduler
-    if not job.guided and not pin.embeds_guidance:
+    if pin.unconditional:
+        values["prompt"] = ""
+    if pin.unconditional or (not job.guided and not pin.embeds_guidance):
         values["guidance_scale"] = 1.0
         values["negative_prompt"] = None
         values["guidance_rescale"] = 0.0
     if not takes_eta(scheduler):
         values["eta"] = 0.0
+    values["strength"] = strength_of(job)
     return values
 
 

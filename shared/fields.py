@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import reprlib
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -20,6 +21,8 @@ Number = TypeVar("Number", int, float)
 Value = str | int | float | None
 """One value of one field."""
 
+INPUT_KEY = re.compile(r"inputs/[0-9a-f]{64}")
+"""Where the bucket keeps an input, under the pool's prefix: named by its content's SHA-256."""
 DEVICES = ("cpu", "cuda")
 """Where noise may be drawn."""
 MAX_TEXT_BYTES = 16_384
@@ -41,25 +44,29 @@ class Field:
     Attributes:
         kind: How its text is read.
         decides: ``lane`` (weights and shape), ``recipe`` (how it is sampled), ``guidance``
-            (its being above 1 is part of the recipe, its size is not), or ``row`` (free to
-            vary inside a batch).
+            (its being above 1 is part of the recipe, its size is not), ``kind`` (its being
+            given is part of the lane, what it is is not), ``given`` (the same of the recipe),
+            or ``row`` (free to vary inside a batch).
         default: What absence means, fixed when the sweep is submitted.
         minimum: Smallest value allowed.
         maximum: Largest value allowed.
         multiple_of: For sizes in pixels.
         nullable: Whether ``null`` is a value of its own.
         help: One line for ``--help`` and the docs.
+        added: Came after the first version: manifests and digests leave it out where it is null,
+            so that it renames no sweep and no image that is without it.
     """
 
     name: str
-    kind: Literal["text", "integer", "number", "scheduler", "device"]
-    decides: Literal["lane", "recipe", "guidance", "row"]
+    kind: Literal["text", "integer", "number", "scheduler", "device", "input"]
+    decides: Literal["lane", "recipe", "guidance", "kind", "given", "row"]
     help: str
     default: Value = None
     minimum: float | None = None
     maximum: float | None = None
     multiple_of: int = 1
     nullable: bool = False
+    added: bool = False
 
     @property
     def option(self) -> str:
@@ -170,6 +177,40 @@ FIELDS: dict[str, Field] = _table(
         default="cpu",
         help="where noise is drawn: cpu or cuda",
     ),
+    Field(
+        name="init_image",
+        kind="input",
+        decides="kind",
+        nullable=True,
+        added=True,
+        help="image file to start from; null is noise alone",
+    ),
+    Field(
+        name="mask_image",
+        kind="input",
+        decides="kind",
+        nullable=True,
+        added=True,
+        help="image file, white where the init image is painted anew",
+    ),
+    Field(
+        name="strength",
+        kind="number",
+        decides="recipe",
+        nullable=True,
+        added=True,
+        minimum=0,
+        maximum=1,
+        help="how far from the init image; null is 0.8, and 1 with a mask",
+    ),
+    Field(
+        name="latents",
+        kind="input",
+        decides="given",
+        nullable=True,
+        added=True,
+        help="safetensors file of starting noise; null is the seed's own",
+    ),
 )
 
 REQUIRED = ("model", "prompt")
@@ -267,6 +308,13 @@ def _text(field: Field, value: str) -> str:
             field=name,
             value=value,
         )
+    if field.kind == "input" and not INPUT_KEY.fullmatch(value):
+        raise InvalidSweep(
+            f"{name} {shown(value)} is not in the bucket's inputs/: give a file's path, or the key "
+            f"of one that was uploaded, 'inputs/' and 64 hex digits",
+            field=name,
+            value=value,
+        )
     if field.kind == "device" and value not in DEVICES:
         raise InvalidSweep(
             f"{name} {shown(value)} is not known: write cpu or cuda", field=name, value=value
@@ -297,9 +345,11 @@ def _wanted(field: Field) -> str:
     if field.kind in ("integer", "number"):
         noun = "a whole number" if field.kind == "integer" else "a number"
         return f"{noun} from {field.minimum:g} to {_bound(field.maximum)}"
-    return {"text": "a text", "scheduler": "a diffusers scheduler's class name"}.get(
-        field.kind, "cpu or cuda"
-    )
+    return {
+        "text": "a text",
+        "scheduler": "a diffusers scheduler's class name",
+        "input": "a file's path",
+    }.get(field.kind, "cpu or cuda")
 
 
 def _bound(maximum: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from shared.fields import Value
+from shared.fields import FIELDS, Value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +29,11 @@ class Job:
         scheduler: diffusers class name.
         eta: 0..1, DDIM's stochasticity (https://arxiv.org/abs/2010.02502).
         generator_device: Where noise is drawn: ``"cpu"`` (same on every GPU) or ``"cuda"``.
+        init_image: Key of the image to start from, ``inputs/<sha256>``.
+        mask_image: Key of its mask, white where it is painted anew.
+        strength: 0..1, how much of the denoising an init image goes through; None is
+            `shared.kinds.strength_of`.
+        latents: Key of a safetensors file with the starting noise.
     """
 
     model: str
@@ -45,6 +50,10 @@ class Job:
     scheduler: str | None = None
     eta: float = 0.0
     generator_device: str = "cpu"
+    init_image: str | None = None
+    mask_image: str | None = None
+    strength: float | None = None
+    latents: str | None = None
 
     @property
     def guided(self) -> bool:
@@ -54,6 +63,14 @@ class Job:
     def to_values(self) -> dict[str, Value]:
         """Every field; what ``asdict`` gives, without its copying, which a million jobs feel."""
         return {name: getattr(self, name) for name in _NAMES}
+
+    def to_record(self) -> dict[str, Value]:
+        """What its image says of it: added fields only where they say something."""
+        return {
+            name: value
+            for name, value in self.to_values().items()
+            if value is not None or not FIELDS[name].added
+        }
 
 
 _NAMES = tuple(item.name for item in fields(Job))

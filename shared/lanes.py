@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from shared.canonical import canonical_json
+from shared.fields import Value
 from shared.job import Job
+from shared.kinds import lane_part, recipe_part, steps_run
 from shared.schedulers import takes_eta
 
 NATIVE_PIXELS = 512 * 512
@@ -18,8 +21,9 @@ def model_key(model: str, revision: str | None, variant: str | None) -> str:
 
 
 def lane_key(job: Job) -> str:
-    """The jobs of one lane could share a forward pass: same weights, same shape."""
-    return _short([job.model, job.revision, job.variant, job.height, job.width])
+    """The jobs of one lane could share a forward pass: same weights, kind of pipeline, shape."""
+    added = _added(lane_part(job))
+    return _short([job.model, job.revision, job.variant, job.height, job.width, *added])
 
 
 def recipe_key(job: Job) -> str:
@@ -32,6 +36,7 @@ def recipe_key(job: Job) -> str:
             job.guidance_rescale if job.guided else 0,
             job.eta if takes_eta(job.scheduler) else 0,
             job.generator_device,
+            *_added(recipe_part(job)),
         ]
     )
 
@@ -40,7 +45,13 @@ def cost(job: Job) -> float:
     """Virtual time of one job: steps x pixels x model rows, 1.0 a step at 512 x 512 unguided."""
     height, width = job.height or job.width, job.width or job.height
     pixels = height * width if height and width else NATIVE_PIXELS
-    return job.num_inference_steps * (2 if job.guided else 1) * pixels / NATIVE_PIXELS
+    return max(1, steps_run(job)) * (2 if job.guided else 1) * pixels / NATIVE_PIXELS
+
+
+def _added(values: Mapping[str, Value]) -> list[object]:
+    """What came to a key after the first version: an object of what is said, if anything is."""
+    said = {name: value for name, value in values.items() if value is not None}
+    return [said] if said else []
 
 
 def _short(parts: list[object]) -> str:

@@ -18,6 +18,7 @@ from shared.errors import InvalidSweep
 from shared.fields import FIELDS, REQUIRED, Value
 from shared.groups import Group, deciding_fields, group_key
 from shared.job import Job
+from shared.kinds import check_together
 from shared.lanes import cost, lane_key, model_key, recipe_key
 from shared.manifest import Manifest
 
@@ -62,7 +63,8 @@ class Layout:
         """Cut the axes into groups and the sweep into blocks.
 
         Raises:
-            InvalidSweep: It would take more than MAX_BLOCKS blocks.
+            InvalidSweep: It would take more than MAX_BLOCKS blocks, or jobs lack a field that
+                another one needs.
         """
         self.manifest = manifest
         self.total = manifest.total
@@ -155,6 +157,7 @@ class Layout:
             chosen = _unrank(number, radices)
             picked = [self._groups[axis][group] for axis, group in enumerate(chosen)]
             first = self._first(picked)
+            check_together(first)
             size = math.prod(len(group.numbers) for group in picked)
             yield Block(
                 offset=offset,

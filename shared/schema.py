@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.chunks import DIGEST, MAX_CHUNK_ROWS
-from shared.fields import DEVICES, FIELDS, MAX_TEXT_BYTES, Field
+from shared.fields import DEVICES, FIELDS, INPUT_KEY, MAX_TEXT_BYTES, Field
 from shared.layout import MAX_BLOCKS
 from shared.manifest import FORMATS, NAME_PATTERN, SCHEMA_VERSION
 from shared.ranges import MAX_JOBS, MAX_VALUES
@@ -53,6 +53,8 @@ def field_schema(field: Field) -> dict[str, object]:
         return schema | {"enum": [*sorted(SCHEDULERS), None]}
     if field.kind == "device":
         return schema | {"enum": list(DEVICES)}
+    if field.kind == "input":
+        return schema | {"type": ["string", "null"], "pattern": f"^{INPUT_KEY.pattern}$"}
     kind = {"text": "string", "integer": "integer", "number": "number"}[field.kind]
     schema["type"] = [kind, "null"] if field.nullable else kind
     if field.kind == "text":

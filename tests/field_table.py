@@ -13,6 +13,8 @@ DECIDES = {
     "lane": "lane",
     "recipe": "recipe",
     "guidance": "recipe, by being above 1",
+    "kind": "lane, by being given",
+    "given": "recipe, by being given",
     "row": "-",
 }
 
@@ -48,9 +50,12 @@ def _default(value: Value) -> str:
 
 
 def _values(field: Field) -> str:
-    values = {"text": "text", "scheduler": "a diffusers class name", "device": "`cpu`, `cuda`"}.get(
-        field.kind, ""
-    )
+    values = {
+        "text": "text",
+        "scheduler": "a diffusers class name",
+        "device": "`cpu`, `cuda`",
+        "input": "a file, or its key `inputs/...`",
+    }.get(field.kind, "")
     if field.kind in ("integer", "number"):
         noun = "whole number" if field.kind == "integer" else "number"
         highest = "2**63-1" if field.name == "seed" else f"{field.maximum:g}"

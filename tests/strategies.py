@@ -19,6 +19,8 @@ sizes = st.none() | st.integers(1, 1024).map(lambda number: number * 8)
 seeds = st.integers(0, 2**63 - 1)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,9}", fullmatch=True)
 
+input_keys = st.integers(0, 3).map(lambda number: f"inputs/{number:064x}")
+
 FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model": filled_texts,
     "revision": st.none() | filled_texts,
@@ -34,6 +36,10 @@ FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "negative_prompt": st.none() | texts,
     "seed": seeds,
     "generator_device": st.sampled_from(DEVICES),
+    "init_image": st.none() | input_keys,
+    "mask_image": st.none() | input_keys,
+    "strength": st.none() | st.sampled_from([0.8, 1]),
+    "latents": st.none() | input_keys,
 }
 """Every field, and values it may have."""
 
@@ -42,11 +48,17 @@ FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
 def sweep_values(draw: st.DrawFn, *, max_axes: int = 4) -> dict[str, Any]:
     """The mapping of a sweep: some fields fixed, some axes, in any order."""
     named = draw(st.lists(st.sampled_from(sorted(FIELD_VALUES)), unique=True, max_size=9))
+    if "latents" in named or "init_image" not in named:  # what can't go together, or alone
+        named = [name for name in named if name not in ("init_image", "mask_image", "strength")]
+    if "init_image" in named:  # of few steps, it leaves none
+        named = [name for name in named if name != "num_inference_steps"]
     order = draw(st.permutations(sorted({*named, "model", "prompt"})))
     varying = draw(st.lists(st.sampled_from(order), unique=True, max_size=max_axes))
     values: dict[str, Any] = {}
     for name in order:
         one = FIELD_VALUES[name]
+        if name == "init_image" and ("mask_image" in named or "strength" in named):
+            one = input_keys
         if name not in varying:
             values[name] = draw(one)
         elif name == "seed" and draw(st.booleans()):

@@ -15,7 +15,9 @@ from tests.factories import make_job
 from tests.strategies import FIELD_VALUES
 
 LANE = [name for name, field in FIELDS.items() if field.decides == "lane"]
-RECIPE = [name for name, field in FIELDS.items() if field.decides == "recipe"]
+RECIPE = [name for name, field in FIELDS.items() if field.decides in ("recipe", "given")]
+KIND = [name for name, field in FIELDS.items() if field.decides == "kind"]
+IMAGE, MASK = "inputs/" + "1" * 64, "inputs/" + "2" * 64
 ROW = [name for name, field in FIELDS.items() if field.decides == "row"]
 OTHER: dict[str, Any] = {
     "model": "other",
@@ -31,6 +33,10 @@ OTHER: dict[str, Any] = {
     "prompt": "a blue square",
     "negative_prompt": "",
     "seed": 1,
+    "init_image": "inputs/" + "3" * 64,
+    "mask_image": "inputs/" + "4" * 64,
+    "strength": 0.5,
+    "latents": "inputs/" + "5" * 64,
 }
 
 
@@ -48,9 +54,33 @@ def test_weights_and_shape_decide_the_lane_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPE)
 def test_sampling_decides_the_recipe_alone(name: str) -> None:
-    job = make_job(**{name: OTHER[name]})
-    assert recipe_key(job) != recipe_key(make_job())
-    assert lane_key(job) == lane_key(make_job())
+    start = {"init_image": IMAGE} if name == "strength" else {}
+    job, other = make_job(**start, **{name: OTHER[name]}), make_job(**start)
+    assert recipe_key(job) != recipe_key(other)
+    assert lane_key(job) == lane_key(other)
+
+
+@pytest.mark.parametrize("name", KIND)
+def test_an_image_to_start_from_decides_the_lane_by_being_given(name: str) -> None:
+    start = {"init_image": IMAGE} if name == "mask_image" else {}
+    plain, one = make_job(**start), make_job(**start, **{name: MASK})
+    other = make_job(**start, **{name: OTHER[name]})
+    assert lane_key(one) == lane_key(other) != lane_key(plain)
+    assert recipe_key(one) == recipe_key(other)
+
+
+def test_a_strength_that_is_said_or_not_is_one_recipe() -> None:
+    for fields, strength in (({}, 0.8), ({"mask_image": MASK}, 1.0)):
+        unsaid = make_job(init_image=IMAGE, **fields)
+        said = make_job(init_image=IMAGE, strength=strength, **fields)
+        assert (lane_key(unsaid), recipe_key(unsaid)) == (lane_key(said), recipe_key(said))
+    alone, idle = make_job(), make_job(strength=0.5)
+    assert recipe_key(alone) == recipe_key(idle)
+
+
+def test_keys_from_before_a_field_existed_stay() -> None:
+    assert lane_key(make_job()) == "564be58e92faa41d"
+    assert recipe_key(make_job()) == "bf989986807d79c7"
 
 
 @pytest.mark.parametrize("name", ROW)
@@ -104,6 +134,17 @@ def test_every_job_costs_something(fields: dict[str, Any]) -> None:
         ({"num_inference_steps": 30, "guidance_scale": 2}, 60),
         ({"num_inference_steps": 1, "guidance_scale": 1, "height": 1024, "width": 1024}, 4),
         ({"num_inference_steps": 1, "guidance_scale": 1, "height": 1024}, 4),
+        ({"num_inference_steps": 30, "guidance_scale": 1, "init_image": IMAGE}, 24),
+        (
+            {
+                "num_inference_steps": 30,
+                "guidance_scale": 2,
+                "init_image": IMAGE,
+                "mask_image": MASK,
+                "strength": 0.5,
+            },
+            30,
+        ),
         ({"num_inference_steps": 1, "guidance_scale": 1, "width": 256, "height": 512}, 0.5),
     ],
 )

@@ -114,7 +114,37 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_every_field_is_said_defaults_too() -> None:
     said = set(GOOD["fixed"]) | {name for axis in GOOD["axes"] for name in axis["fields"]}
-    assert said == set(FIELDS)
+    assert said == {name for name, field in FIELDS.items() if not field.added}
+
+
+def test_a_field_of_a_later_version_is_said_where_it_is_not_null() -> None:
+    key = "inputs/" + "0" * 64
+    sweep = make_sweep(init_image=key, strength=[0.5, 0.8])
+    said = json.loads(sweep.manifest.text)
+    assert said["fixed"]["init_image"] == key
+    assert {"mask_image", "latents"}.isdisjoint(said["fixed"])
+    assert parse_manifest(sweep.manifest.text) == sweep.manifest
+    said["fixed"]["latents"] = None  # another spelling of the same sweep
+    assert parse_manifest(json.dumps(said)).digest == sweep.manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"init_image": "/etc/passwd"}, "'/etc/passwd' is not in the bucket's inputs/"),
+        ({"init_image": "sweeps/" + "0" * 64}, "is not in the bucket's inputs/"),
+        ({"init_image": "inputs/../" + "0" * 64}, "is not in the bucket's inputs/"),
+        ({"init_image": "s3://other/inputs/" + "0" * 64}, "is not in the bucket's inputs/"),
+        ({"latents": "inputs/" + "0" * 63}, "is not in the bucket's inputs/"),
+        ({"strength": 1.5}, "strength 1.5 is not a number from 0 to 1"),
+    ],
+)
+def test_an_input_from_outside_the_bucket_is_refused(fields: dict[str, Any], problem: str) -> None:
+    data = {**GOOD, "fixed": {**GOOD["fixed"], **fields}}
+    with pytest.raises(InvalidManifest) as refused:
+        parse_manifest(json.dumps(data))
+    assert problem in str(refused.value)
+    assert str(refused.value).startswith("manifest: fixed.")
 
 
 def test_the_canonical_text_is_this() -> None:
