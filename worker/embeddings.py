@@ -22,6 +22,10 @@ EMBEDDING_NAMES = {
     "StableDiffusionPipeline": ("prompt_embeds",),
     "StableDiffusionXLPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
     "StableDiffusion3Pipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "StableDiffusionInpaintPipeline": ("prompt_embeds",),
+    "StableDiffusionImg2ImgPipeline": ("prompt_embeds",),
+    "StableDiffusionXLImg2ImgPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "StableDiffusionXLInpaintPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
 }
 """Pipelines whose ``encode_prompt`` returns (positive, negative) for each of these names.
 

@@ -13,12 +13,24 @@ from PIL import Image
 
 from shared.errors import Cancelled, NonFiniteImage, RenderError, UnsupportedJob
 from shared.job import Job
+from shared.kinds import kind_of
 from worker.decoding import Decoded, watched_decoding
 from worker.embeddings import PromptEmbeddings
 from worker.guidance import RowGuidance
+from worker.inputs import Inputs
+from worker.kinds import KindPipeline, KindPipelines
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
 from worker.rescue import RowCap, render_rows
+from worker.starts import (
+    SAMPLE_KEY,
+    image_arguments,
+    job_fault,
+    noise_arguments,
+    noise_fault,
+    noise_shape_of,
+    sample_image,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +69,7 @@ class StockEngine:
     def __init__(self, loaded: LoadedModel, *, embeddings: PromptEmbeddings | None = None) -> None:
         self.loaded = loaded
         self.embeddings = embeddings or PromptEmbeddings(loaded.pipeline)
+        self._kinds = KindPipelines(loaded.pipeline, loaded.accepts)
         self._caps: dict[tuple[int, int, bool], RowCap] = {}
 
     @property
@@ -69,12 +82,14 @@ class StockEngine:
         jobs: Sequence[Job],
         *,
         cancelled: Callable[[], bool] = _never,
+        inputs: Inputs | None = None,
     ) -> list[Rendered | RenderError]:
         """Render jobs of any recipes, together as far as the pipeline lets them.
 
         Args:
             jobs: All of the loaded model.
             cancelled: Asked at every denoising step; once true, what is not done is Cancelled.
+            inputs: What the jobs start from, by key, or why that can't be.
 
         Returns:
             One outcome for each job, in order. A job's error is its own: OutOfMemory if it does
@@ -83,11 +98,18 @@ class StockEngine:
         Raises:
             ModelError: The device is broken: this process can't go on.
         """
-        outcomes: dict[int, Rendered | RenderError] = {}
-        for batch in pack(jobs, traits=self.traits, max_rows=max(1, len(jobs))):
+        inputs = self._with_samples(jobs, inputs or {})
+        outcomes: dict[int, Rendered | RenderError] = {
+            index: fault
+            for index, job in enumerate(jobs)
+            if (fault := self._fault(job, inputs)) is not None
+        }
+        good = [index for index in range(len(jobs)) if index not in outcomes]
+        batches = pack([jobs[i] for i in good], traits=self.traits, max_rows=max(1, len(jobs)))
+        for batch in [[good[place] for place in places] for places in batches]:
             results = render_rows(
                 [jobs[index] for index in batch],
-                lambda rows: self._render_batch(rows, cancelled),
+                lambda rows: self._render_batch(rows, cancelled, inputs),
                 self.cap(jobs[batch[0]]),
             )
             outcomes.update(zip(batch, results, strict=True))
@@ -97,6 +119,33 @@ class StockEngine:
         """What is known about how many jobs like this one fit in memory together."""
         return self._caps.setdefault((*self._size(job), job.guided), RowCap())
 
+    def typical_job(self, model: str) -> Job:
+        """A job of the kind that the checkpoint names itself, for timing."""
+        kind = self._kinds.own_kind
+        return Job(
+            model=model,
+            prompt="a",
+            init_image=None if kind == "text-to-image" else SAMPLE_KEY,
+            mask_image=SAMPLE_KEY if kind == "inpainting" else None,
+        )
+
+    def _with_samples(self, jobs: Sequence[Job], inputs: Inputs) -> Inputs:
+        if not any(job.init_image == SAMPLE_KEY for job in jobs):
+            return inputs
+        return {SAMPLE_KEY: sample_image(*self._size(jobs[0])), **inputs}
+
+    def _fault(self, job: Job, inputs: Inputs) -> UnsupportedJob | None:
+        """What is wrong with the job's own inputs, which its batch mates must not pay for."""
+        fault = job_fault(job, inputs)
+        if fault is None and job.latents is not None:
+            shape = self._noise_shape(job)
+            fault = None if shape is None else noise_fault(job, inputs, shape)
+        return fault
+
+    def _noise_shape(self, job: Job) -> tuple[int, ...] | None:
+        height, width = self._size(job)
+        return noise_shape_of(self.loaded.pipeline, height=height, width=width)
+
     def _size(self, job: Job) -> tuple[int, int]:
         """Height and width in pixels; the checkpoint's own where the job leaves it open."""
         return (
@@ -105,19 +154,20 @@ class StockEngine:
         )
 
     def _render_batch(
-        self, jobs: Sequence[Job], cancelled: Callable[[], bool]
+        self, jobs: Sequence[Job], cancelled: Callable[[], bool], inputs: Inputs
     ) -> list[Rendered | RenderError]:
         """One call of the pipeline for jobs that the packer put together."""
         if cancelled():
             raise Cancelled("cancelled before its first step")
-        pipeline = self.loaded.pipeline
+        kind = self._kinds.of(kind_of(jobs[0]))
+        pipeline = kind.pipeline
         steps = _Steps(cancelled)
         started = monotonic()
         pipeline.scheduler = self.loaded.scheduling.make(
             jobs[0].scheduler, seeds=[job.seed for job in jobs]
         )
-        arguments, notes = self._arguments(jobs)
-        if "callback_on_step_end" in self.loaded.accepts:
+        arguments, notes = self._arguments(jobs, kind, inputs)
+        if "callback_on_step_end" in kind.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
         with watched_decoding(pipeline) as decoded:
@@ -147,7 +197,9 @@ class StockEngine:
             for row, image in enumerate(images)
         ]
 
-    def _arguments(self, jobs: Sequence[Job]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    def _arguments(
+        self, jobs: Sequence[Job], kind: KindPipeline, inputs: Inputs
+    ) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
         """The pipeline's call arguments for a batch, and each job's notes."""
         first = jobs[0]
         height, width = self._size(first)
@@ -155,9 +207,10 @@ class StockEngine:
             "height": height,
             "width": width,
             "num_inference_steps": first.num_inference_steps,
-            "guidance_scale": self._guidance(jobs),
             "generator": [_generator(job, self.loaded.device) for job in jobs],
         }
+        starts, resized = image_arguments(jobs, inputs, height=height, width=width)
+        wanted |= starts | self._noise(jobs, inputs, kind)
         # A model that embeds the scale has no unguided half: what acts on that is left out.
         guided = first.guided and not self.loaded.embeds_guidance
         if guided and first.guidance_rescale > 0:
@@ -165,6 +218,10 @@ class StockEngine:
         if (first.scheduler or self.loaded.native_scheduler) in self.loaded.scheduling.taking_eta:
             wanted["eta"] = first.eta
         notes: list[tuple[str, ...]] = [()] * len(jobs)
+        if self.loaded.unconditional:
+            wanted["batch_size"] = len(jobs)
+            return self._accepted(wanted, kind), notes
+        wanted["guidance_scale"] = self._guidance(jobs)
         if self.embeddings.supported:
             tensors, notes = self.embeddings.rows(jobs, guided=guided)
             wanted |= tensors
@@ -172,7 +229,23 @@ class StockEngine:
             wanted["prompt"] = [job.prompt for job in jobs]
             if guided and first.negative_prompt is not None:
                 wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
-        return self._accepted(wanted), notes
+        together = [own + more for own, more in zip(notes, resized, strict=True)]
+        return self._accepted(wanted, kind), together
+
+    def _noise(self, jobs: Sequence[Job], inputs: Inputs, kind: KindPipeline) -> dict[str, Any]:
+        """The noise that the jobs come with, if they do.
+
+        Raises:
+            UnsupportedJob: The pipeline takes some, but does not say of which shape.
+        """
+        if jobs[0].latents is None or "latents" not in kind.accepts:
+            return {} if jobs[0].latents is None else {"latents": None}  # refused by its name
+        shape = self._noise_shape(jobs[0])
+        if shape is None:
+            raise UnsupportedJob(f"{kind.name} does not say its noise's shape: leave latents out")
+        return noise_arguments(
+            jobs, inputs, shape, dtype=self.loaded.dtype, device=self.loaded.device
+        )
 
     def _guidance(self, jobs: Sequence[Job]) -> Any:
         """One number, or one for each row where the pipeline can be given that."""
@@ -181,28 +254,37 @@ class StockEngine:
             return scales[0]
         return RowGuidance(scales, self.loaded.device)
 
-    def _accepted(self, wanted: dict[str, Any]) -> dict[str, Any]:
+    def _accepted(self, wanted: dict[str, Any], kind: KindPipeline) -> dict[str, Any]:
         """Leave out what the pipeline does not take and does not need to be told.
 
         Raises:
-            UnsupportedJob: The pipeline's call has no such argument.
+            UnsupportedJob: The pipeline's call has no such argument, or wants one that no field
+                gives.
         """
         idle = {
             "eta": 0.0,
             "height": self.loaded.native_height,
             "width": self.loaded.native_width,
         }
+        if "image" in wanted:  # it has the size already
+            idle |= {"height": wanted["height"], "width": wanted["width"]}
         refused = [
             name
             for name, value in wanted.items()
-            if name not in self.loaded.accepts and not (name in idle and value == idle[name])
+            if name not in kind.accepts and not (name in idle and value == idle[name])
         ]
         if refused:
             raise UnsupportedJob(
-                f"{type(self.loaded.pipeline).__name__} does not take {', '.join(refused)}; "
-                f"it takes {', '.join(sorted(self.loaded.accepts))}"
+                f"{kind.name} does not take {', '.join(refused)}; "
+                f"it takes {', '.join(sorted(kind.accepts))}"
             )
-        return {name: value for name, value in wanted.items() if name in self.loaded.accepts}
+        missing = sorted(kind.needs - set(wanted))
+        if missing:
+            raise UnsupportedJob(
+                f"{kind.name} needs {', '.join(missing)}, which no field gives: "
+                "its checkpoints can't be served"
+            )
+        return {name: value for name, value in wanted.items() if name in kind.accepts}
 
 
 class _Steps:

@@ -19,6 +19,7 @@ from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
 from worker.embeddings import EMBEDDING_NAMES
 from worker.fingerprint import fingerprint
+from worker.kinds import KindPipelines, is_unconditional
 from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
 from worker.quiet import quieten
@@ -77,12 +78,24 @@ class LoadedModel:
         return attention_in_force(self.pipeline)
 
     @property
+    def unconditional(self) -> bool:
+        """Whether it makes images of noise alone: a prompt and guidance can't act."""
+        return is_unconditional(self.accepts)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Fields of a job that can act on it, in the order of their table."""
         idle = set() if self.scheduling.taking_eta else {"eta"}
         if self.embeds_guidance:
             idle |= {"negative_prompt", "guidance_rescale"}
-        return tuple(name for name in FIELDS if name in (OURS | self.accepts) and name not in idle)
+        kinds = KindPipelines(self.pipeline, self.accepts)
+        starts = set()
+        if kinds.has("inpainting"):
+            starts = {"init_image", "mask_image", "strength"}
+        elif kinds.has("image-to-image"):
+            starts = {"init_image", "strength"}
+        acting = (OURS | self.accepts | starts) - idle
+        return tuple(name for name in FIELDS if name in acting)
 
     @cached_property
     def pin(self) -> str:
@@ -95,6 +108,7 @@ class LoadedModel:
             width=self.native_width,
             scheduler=self.native_scheduler,
             embeds_guidance=self.embeds_guidance,
+            unconditional=self.unconditional,
         ).to_text()
 
     @cached_property
@@ -153,6 +167,7 @@ def load_pipeline(
         pipeline.vae.enable_slicing()
     set_slicing(pipeline, attention_slicing)
     height, width = _native_size(source, pipeline)
+    accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
     return LoadedModel(
         source=source,
         pipeline=pipeline,
@@ -161,9 +176,9 @@ def load_pipeline(
         fingerprint=weights,
         native_height=height,
         native_width=width,
-        scheduling=Schedulers(pipeline.scheduler),
+        scheduling=Schedulers(pipeline.scheduler, own_only=is_unconditional(accepts)),
         embeds_guidance=_embeds_guidance(pipeline),
-        accepts=frozenset(inspect.signature(pipeline.__call__).parameters),
+        accepts=accepts,
     )
 
 

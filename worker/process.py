@@ -16,7 +16,6 @@ import torch
 
 from shared.doorbell import Doorbell
 from shared.errors import InvalidSettings, ModelError
-from shared.job import Job
 from shared.lanes import model_key
 from shared.pin import Pin
 from shared.queue import JobQueue
@@ -227,7 +226,7 @@ class WorkerProcess:
         engine = StockEngine(loaded)
         batch_size = options.batch_size
         if batch_size is None:
-            batch_size = measure_batch_size(engine, Job(model=source.model, prompt="a")).batch_size
+            batch_size = measure_batch_size(engine, engine.typical_job(source.model)).batch_size
         logger.info(
             "model loaded",
             extra={

@@ -22,11 +22,15 @@ class Schedulers:
         taking_eta: Those whose step takes ``eta``.
     """
 
-    def __init__(self, own: Any) -> None:
-        """Read the configuration of ``own``, the scheduler that the checkpoint came with."""
+    def __init__(self, own: Any, *, own_only: bool = False) -> None:
+        """Read the configuration of ``own``, the scheduler that the checkpoint came with.
+
+        Args:
+            own_only: Its pipeline steps in a way that suits no other.
+        """
         self.native: str = type(own).__name__
         self.config: Mapping[str, Any] = own.config
-        classes = [type(own), *getattr(own, "compatibles", ())]
+        classes = [type(own), *(() if own_only else getattr(own, "compatibles", ()))]
         self._classes: dict[str, type[Any]] = {cls.__name__: cls for cls in classes}
         self.names: tuple[str, ...] = tuple(sorted(self._classes))
         self.taking_eta = frozenset(

@@ -1,0 +1,142 @@
+"""What a batch starts from besides its seeds: init images, masks and noise, as call arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from shared.errors import UnsupportedJob
+from shared.job import Job
+from shared.kinds import strength_of
+from worker.inputs import Inputs
+
+SAMPLE_KEY = "inputs/" + "0" * 64
+"""Stands for an image that is made up, of jobs that are rendered for their time alone."""
+
+
+def sample_image(height: int, width: int) -> Image.Image:
+    """A made-up image, brighter to the right; as a mask, half of it is painted anew."""
+    return Image.linear_gradient("L").rotate(90).resize((width, height)).convert("RGB")
+
+
+def job_fault(job: Job, inputs: Inputs) -> UnsupportedJob | None:
+    """Why the job's inputs can't be rendered with, if so."""
+    for key in (job.init_image, job.mask_image, job.latents):
+        if key is not None and isinstance(found := inputs[key], UnsupportedJob):
+            return found
+    if job.init_image is not None and job.mask_image is not None:
+        image, mask = inputs[job.init_image], inputs[job.mask_image]
+        assert isinstance(image, Image.Image)
+        assert isinstance(mask, Image.Image)
+        if image.size != mask.size:
+            return UnsupportedJob(
+                f"mask_image {job.mask_image} is {mask.width} x {mask.height} pixels but "
+                f"init_image {job.init_image} {image.width} x {image.height}: "
+                "a mask has the size of its init image"
+            )
+    return None
+
+
+def image_arguments(
+    jobs: Sequence[Job], inputs: Inputs, *, height: int, width: int
+) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Init images at the batch's size, their masks, the strength; and each job's notes.
+
+    Images are stretched to the size with Lanczos, as diffusers' inpainting pipelines do it.
+    """
+    first = jobs[0]
+    if first.init_image is None:
+        return {}, [()] * len(jobs)
+    images = [_image(inputs, job.init_image) for job in jobs]
+    notes: list[tuple[str, ...]] = [
+        ()
+        if image.size == (width, height)
+        else (f"init image resized from {image.width}x{image.height} to {width}x{height}",)
+        for image in images
+    ]
+    wanted: dict[str, Any] = {"image": [_resized(image, height, width) for image in images]}
+    if first.mask_image is not None:
+        masks = [_image(inputs, job.mask_image) for job in jobs]
+        wanted["mask_image"] = [_resized(mask, height, width) for mask in masks]
+    wanted["strength"] = strength_of(first)
+    return wanted, notes
+
+
+def noise_fault(job: Job, inputs: Inputs, wanted: tuple[int, ...]) -> UnsupportedJob | None:
+    """Why the job's noise does not suit a model whose latents have the ``wanted`` shape, if so."""
+    if job.latents is None:
+        return None
+    shape = tuple(_noise(inputs, job.latents).shape)
+    if shape in (wanted, (1, *wanted)):
+        return None
+    return UnsupportedJob(
+        f"latents {job.latents} have the shape {_shape(shape)}: this model at this size starts "
+        f"from {_shape(wanted)}"
+    )
+
+
+def noise_arguments(
+    jobs: Sequence[Job],
+    inputs: Inputs,
+    shape: tuple[int, ...],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, Any]:
+    """The noise that jobs come with, one row each, as diffusers' own calls take it."""
+    if jobs[0].latents is None:
+        return {}
+    # latents: (rows, *shape)
+    rows = [_noise(inputs, job.latents).reshape(shape) for job in jobs]
+    return {"latents": torch.stack(rows).to(device=device, dtype=dtype)}
+
+
+def noise_shape_of(pipeline: Any, *, height: int, width: int) -> tuple[int, ...] | None:
+    """The shape of one row of the noise that a pipeline draws; None where that can't be told."""
+    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    prepare = getattr(pipeline, "prepare_latents", None)
+    channels = getattr(getattr(denoiser, "config", None), "in_channels", None)
+    if prepare is None or channels is None:
+        return None
+    if "Flux" in type(pipeline).__name__:
+        channels //= 4  # it packs 2 x 2 latent pixels into one token
+    given = {
+        "batch_size": 1,
+        "num_channels_latents": channels,
+        "height": height,
+        "width": width,
+        "dtype": torch.float32,
+        "device": torch.device("cpu"),
+        "generator": torch.Generator("cpu").manual_seed(0),
+    }
+    if not set(given) <= set(inspect.signature(prepare).parameters):
+        return None
+    prepared = prepare(**given)
+    drawn = prepared[0] if isinstance(prepared, tuple) else prepared
+    return tuple(drawn.shape[1:])
+
+
+def _image(inputs: Inputs, key: str | None) -> Image.Image:
+    image = inputs[str(key)]
+    assert isinstance(image, Image.Image)
+    return image
+
+
+def _noise(inputs: Inputs, key: str | None) -> torch.Tensor:
+    noise = inputs[str(key)]
+    assert isinstance(noise, torch.Tensor)
+    return noise
+
+
+def _resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "of a single number"
