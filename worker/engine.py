@@ -14,6 +14,7 @@ from PIL import Image
 from shared.errors import Cancelled, NonFiniteImage, RenderError, UnsupportedJob
 from shared.job import Job
 from shared.kinds import kind_of
+from worker.cut_prompts import CutPrompts
 from worker.decoding import Decoded, watched_decoding
 from worker.embeddings import PromptEmbeddings
 from worker.guidance import RowGuidance
@@ -29,6 +30,7 @@ from worker.starts import (
     noise_arguments,
     noise_fault,
     noise_shape_of,
+    resize_notes,
     sample_image,
 )
 
@@ -70,6 +72,7 @@ class StockEngine:
         self.loaded = loaded
         self.embeddings = embeddings or PromptEmbeddings(loaded.pipeline)
         self._kinds = KindPipelines(loaded.pipeline, loaded.accepts)
+        self._cut_prompts = CutPrompts(loaded.pipeline)
         self._caps: dict[tuple[int, int, bool], RowCap] = {}
 
     @property
@@ -166,7 +169,7 @@ class StockEngine:
         pipeline.scheduler = self.loaded.scheduling.make(
             jobs[0].scheduler, seeds=[job.seed for job in jobs]
         )
-        arguments, notes = self._arguments(jobs, kind, inputs)
+        arguments = self._arguments(jobs, kind, inputs)
         if "callback_on_step_end" in kind.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
@@ -192,15 +195,13 @@ class StockEngine:
                 forwards=steps.forwards or len(pipeline.scheduler.timesteps),
                 rows=len(jobs),
                 seconds=seconds,
-                notes=notes[row] + again.get(row, ()),
+                notes=self._notes(jobs[row], inputs) + again.get(row, ()),
             )
             for row, image in enumerate(images)
         ]
 
-    def _arguments(
-        self, jobs: Sequence[Job], kind: KindPipeline, inputs: Inputs
-    ) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-        """The pipeline's call arguments for a batch, and each job's notes."""
+    def _arguments(self, jobs: Sequence[Job], kind: KindPipeline, inputs: Inputs) -> dict[str, Any]:
+        """The pipeline's call arguments for a batch."""
         first = jobs[0]
         height, width = self._size(first)
         wanted: dict[str, Any] = {
@@ -209,28 +210,23 @@ class StockEngine:
             "num_inference_steps": first.num_inference_steps,
             "generator": [_generator(job, self.loaded.device) for job in jobs],
         }
-        starts, resized = image_arguments(jobs, inputs, height=height, width=width)
-        wanted |= starts | self._noise(jobs, inputs, kind)
-        # A model that embeds the scale has no unguided half: what acts on that is left out.
-        guided = first.guided and not self.loaded.embeds_guidance
+        wanted |= image_arguments(jobs, inputs, height=height, width=width)
+        wanted |= self._noise(jobs, inputs, kind)
+        guided = self._has_two_halves(first)
         if guided and first.guidance_rescale > 0:
             wanted["guidance_rescale"] = first.guidance_rescale
         if (first.scheduler or self.loaded.native_scheduler) in self.loaded.scheduling.taking_eta:
             wanted["eta"] = first.eta
-        notes: list[tuple[str, ...]] = [()] * len(jobs)
         if self.loaded.unconditional:
-            wanted["batch_size"] = len(jobs)
-            return self._accepted(wanted, kind), notes
+            return self._accepted(wanted | {"batch_size": len(jobs)}, kind)
         wanted["guidance_scale"] = self._guidance(jobs)
         if self.embeddings.supported:
-            tensors, notes = self.embeddings.rows(jobs, guided=guided)
-            wanted |= tensors
+            wanted |= self.embeddings.rows(jobs, guided=guided)
         else:
             wanted["prompt"] = [job.prompt for job in jobs]
             if guided and first.negative_prompt is not None:
                 wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
-        together = [own + more for own, more in zip(notes, resized, strict=True)]
-        return self._accepted(wanted, kind), together
+        return self._accepted(wanted, kind)
 
     def _noise(self, jobs: Sequence[Job], inputs: Inputs, kind: KindPipeline) -> dict[str, Any]:
         """The noise that the jobs come with, if they do.
@@ -246,6 +242,22 @@ class StockEngine:
         return noise_arguments(
             jobs, inputs, shape, dtype=self.loaded.dtype, device=self.loaded.device
         )
+
+    def _has_two_halves(self, job: Job) -> bool:
+        """A model that embeds the scale has no unguided half: what acts on that is left out."""
+        return job.guided and not (self.loaded.embeds_guidance or self.loaded.unconditional)
+
+    def _notes(self, job: Job, inputs: Inputs) -> tuple[str, ...]:
+        """What a person should know of how the job was read."""
+        return self._cuts(job) + resize_notes(job, inputs, self._size(job))
+
+    def _cuts(self, job: Job) -> tuple[str, ...]:
+        """What of the job's texts the model did not read."""
+        texts = {"prompt": job.prompt}
+        if self._has_two_halves(job) and job.negative_prompt is not None:
+            texts["negative prompt"] = job.negative_prompt
+        notes = {what: self._cut_prompts.note(text) for what, text in texts.items()}
+        return tuple(f"{what} {note}" for what, note in notes.items() if note)
 
     def _guidance(self, jobs: Sequence[Job]) -> Any:
         """One number, or one for each row where the pipeline can be given that."""

@@ -43,27 +43,35 @@ def job_fault(job: Job, inputs: Inputs) -> UnsupportedJob | None:
 
 def image_arguments(
     jobs: Sequence[Job], inputs: Inputs, *, height: int, width: int
-) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-    """Init images at the batch's size, their masks, the strength; and each job's notes.
+) -> dict[str, Any]:
+    """Init images at the batch's size, their masks, and the strength.
 
     Images are stretched to the size with Lanczos, as diffusers' inpainting pipelines do it.
     """
     first = jobs[0]
     if first.init_image is None:
-        return {}, [()] * len(jobs)
+        return {}
+    wanted: dict[str, Any] = {"strength": strength_of(first)}
     images = [_image(inputs, job.init_image) for job in jobs]
-    notes: list[tuple[str, ...]] = [
-        ()
-        if image.size == (width, height)
-        else (f"init image resized from {image.width}x{image.height} to {width}x{height}",)
-        for image in images
-    ]
-    wanted: dict[str, Any] = {"image": [_resized(image, height, width) for image in images]}
+    wanted["image"] = [_resized(image, height, width) for image in images]
     if first.mask_image is not None:
         masks = [_image(inputs, job.mask_image) for job in jobs]
         wanted["mask_image"] = [_resized(mask, height, width) for mask in masks]
-    wanted["strength"] = strength_of(first)
-    return wanted, notes
+    return wanted
+
+
+def resize_notes(job: Job, inputs: Inputs, size: tuple[int, int]) -> tuple[str, ...]:
+    """That the init image was stretched, if it was.
+
+    Args:
+        size: (height, width) of the job.
+    """
+    if job.init_image is None:
+        return ()
+    image, (height, width) = _image(inputs, job.init_image), size
+    if image.size == (width, height):
+        return ()
+    return (f"init image resized from {image.width}x{image.height} to {width}x{height}",)
 
 
 def noise_fault(job: Job, inputs: Inputs, wanted: tuple[int, ...]) -> UnsupportedJob | None:

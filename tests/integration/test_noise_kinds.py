@@ -196,7 +196,7 @@ def test_a_prompt_cannot_act_on_an_unconditional_model(folders: dict[str, Path])
     others = [
         quick_job(prompt="a cat"),
         quick_job(prompt="", guidance_scale=1.0),
-        quick_job(negative_prompt="a dog", guidance_scale=9.0),
+        quick_job(negative_prompt="a dog", guidance_scale=9.0, guidance_rescale=0.7),
     ]
 
     first, *rest = all_rendered(StockEngine(loaded).render([plain, *others]))
