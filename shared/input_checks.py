@@ -83,8 +83,8 @@ def open_image(body: bytes) -> Image.Image:
         raise InvalidInput(
             f"has far more pixels than the {MAX_INPUT_PIXELS:,} allowed: make it smaller"
         ) from exc
-    except (OSError, ValueError, SyntaxError, MemoryError) as exc:  # Pillow's, of broken files
-        raise InvalidInput(f"is a damaged image ({_line(exc)}): save it again") from exc
+    except Exception as exc:
+        raise InvalidInput(damaged(exc)) from exc
     pixels = math.prod(image.size)
     if pixels > MAX_INPUT_PIXELS:
         raise InvalidInput(
@@ -95,10 +95,17 @@ def open_image(body: bytes) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as a viewer shows the image, from its head alone."""
+    """Width and height as a viewer shows the image, from its head alone.
+
+    Raises:
+        InvalidInput: Its EXIF is broken.
+    """
     if image.format == "PNG" and "exif" not in image.info:
         return image.size  # to look further, Pillow would decode it
-    turned = image.getexif().get(ORIENTATION, 1)
+    try:
+        turned = image.getexif().get(ORIENTATION, 1)
+    except Exception as exc:
+        raise InvalidInput(damaged(exc)) from exc
     return (image.height, image.width) if turned in (5, 6, 7, 8) else image.size
 
 
@@ -140,6 +147,7 @@ def noise_shape(body: bytes) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
-def _line(exc: BaseException) -> str:
-    text = str(exc).strip().partition("\n")[0]
-    return text[:100] or type(exc).__name__
+def damaged(exc: BaseException) -> str:
+    """The fault of an image that Pillow can't read."""
+    text = str(exc).strip().partition("\n")[0][:100]
+    return f"is a damaged image ({text or type(exc).__name__}): save it again"

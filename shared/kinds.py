@@ -79,5 +79,7 @@ def strength_without_image(strength: Value) -> InvalidSweep:
 
 def _without_image(field: str, value: Value) -> InvalidSweep:
     return InvalidSweep(
-        f"{field} needs an init_image: give one, or leave {field} out", field=field, value=value
+        f"{field} needs an init_image: give one, or leave {field} out (null)",
+        field=field,
+        value=value,
     )

@@ -17,7 +17,14 @@ from PIL import Image, ImageOps
 
 from shared.errors import InvalidInput, ObjectMissing, UnsupportedJob
 from shared.fields import INPUT_KEY
-from shared.input_checks import LATENTS, MAX_INPUT_BYTES, noise_shape, open_image, too_long
+from shared.input_checks import (
+    LATENTS,
+    MAX_INPUT_BYTES,
+    damaged,
+    noise_shape,
+    open_image,
+    too_long,
+)
 from shared.input_files import INPUT_FIELDS, input_key
 from shared.job import Job
 from shared.storage import Storage
@@ -70,9 +77,11 @@ class InputStore:
 
     def _get(self, field: str, key: str) -> Input | UnsupportedJob:
         with self._lock:
-            if key in self._held:
+            held = self._held.get(key)
+            # what was an image to one job can't be noise to another, nor the other way round
+            if held is not None and isinstance(held, torch.Tensor) is (field == LATENTS):
                 self._held.move_to_end(key)
-                return self._held[key]
+                return held
         try:
             decoded = self._decode(field, self._fetch(key))
         except InvalidInput as exc:
@@ -120,10 +129,9 @@ def read_image(body: bytes) -> Image.Image:
     """
     image = open_image(body)
     try:
-        upright = ImageOps.exif_transpose(image)
-        return upright.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as exc:
-        raise InvalidInput(f"is a damaged image ({exc}): save it again and submit that") from exc
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as exc:
+        raise InvalidInput(damaged(exc)) from exc
 
 
 def read_noise(body: bytes) -> torch.Tensor:

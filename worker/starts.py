@@ -17,6 +17,13 @@ from worker.inputs import Inputs
 SAMPLE_KEY = "inputs/" + "0" * 64
 """Stands for an image that is made up, of jobs that are rendered for their time alone."""
 
+WANTED: dict[str, type] = {
+    "init_image": Image.Image,
+    "mask_image": Image.Image,
+    "latents": torch.Tensor,
+}
+"""What each field's file is read as."""
+
 
 def sample_image(height: int, width: int) -> Image.Image:
     """A made-up image, brighter to the right; as a mask, half of it is painted anew."""
@@ -25,9 +32,15 @@ def sample_image(height: int, width: int) -> Image.Image:
 
 def job_fault(job: Job, inputs: Inputs) -> UnsupportedJob | None:
     """Why the job's inputs can't be rendered with, if so."""
-    for key in (job.init_image, job.mask_image, job.latents):
-        if key is not None and isinstance(found := inputs[key], UnsupportedJob):
+    for field, kind in WANTED.items():
+        key = getattr(job, field)
+        if key is None:
+            continue
+        found = inputs[key]
+        if isinstance(found, UnsupportedJob):
             return found
+        if not isinstance(found, kind):
+            return UnsupportedJob(f"{field} {key} is an image to one job and noise to another")
     if job.init_image is not None and job.mask_image is not None:
         image, mask = inputs[job.init_image], inputs[job.mask_image]
         assert isinstance(image, Image.Image)

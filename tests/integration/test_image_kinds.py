@@ -297,6 +297,15 @@ def test_what_is_wrong_with_an_input_is_that_jobs_error_alone(engine: StockEngin
     assert [outcome.rows for outcome in all_rendered([first, third])] == [2, 2]
 
 
+def test_a_file_in_two_roles_is_that_jobs_error_alone(engine: StockEngine) -> None:
+    (good,) = with_images([quick_job()])
+    bad = quick_job(latents=good.init_image)
+    first, second = engine.render([good, bad], inputs=INPUTS)
+    all_rendered([first])
+    assert isinstance(second, UnsupportedJob)
+    assert str(second) == f"latents {key(0)} is an image to one job and noise to another"
+
+
 def test_an_argument_that_the_kinds_pipeline_lacks_is_refused_by_name(engine: StockEngine) -> None:
     (outcome,) = engine.render(with_images([quick_job(guidance_rescale=0.5)]), inputs=INPUTS)
     assert isinstance(outcome, UnsupportedJob)

@@ -118,6 +118,15 @@ def test_what_a_stranger_put_there_is_refused(
     assert str(fault).startswith(f"{field} {key} {said}")
 
 
+def test_what_one_job_takes_for_an_image_is_no_noise_to_another(storage: Storage) -> None:
+    image, noise = put(storage, picture_bytes()), put(storage, noise_bytes())
+    store = InputStore(storage)
+    assert isinstance(load_one(store, init_image=image), Image.Image)
+    assert isinstance(load_one(store, latents=noise), torch.Tensor)
+    assert isinstance(load_one(store, latents=image), UnsupportedJob)
+    assert isinstance(load_one(store, init_image=noise), UnsupportedJob)
+
+
 def test_noise_that_is_not_finite_is_refused(storage: Storage) -> None:
     from safetensors.torch import save
 

@@ -229,6 +229,28 @@ def test_what_an_unconditional_pipeline_lacks_is_refused(
     assert said in str(outcome)
 
 
+def test_the_other_unconditional_pipelines_render_as_well(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    import diffusers
+
+    ddpm = load_stock(folders["ddpm"])
+    config = ddpm.scheduler.config
+    stock = diffusers.DDIMPipeline(ddpm.unet, diffusers.DDIMScheduler.from_config(config))
+    stock.set_progress_bar_config(disable=True)
+    stock.save_pretrained(tmp_path / "ddim")
+    jobs = [quick_job(prompt="", seed=seed, eta=0.5) for seed in range(2)]
+
+    loaded = load(tmp_path / "ddim")
+    outcomes = all_rendered(StockEngine(loaded).render(jobs))
+
+    assert "eta" in loaded.fields
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        generator = torch.Generator("cpu").manual_seed(job.seed)
+        alone = stock(num_inference_steps=4, eta=0.5, generator=generator).images[0]
+        assert_nearly_same(outcome.image, alone, what=job)
+
+
 def test_an_unconditional_model_can_be_timed(folders: dict[str, Path]) -> None:
     engine = StockEngine(load(folders["ddpm"]))
     assert measure_batch_size(engine, engine.typical_job("m"), most_rows=2).batch_size in (1, 2)

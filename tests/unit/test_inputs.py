@@ -107,7 +107,7 @@ def test_with_and_without_an_image_are_two_blocks(folder: Path) -> None:
     [
         ({"mask_image": "mask.png"}, "mask_image needs an init_image: give one, or leave"),
         ({"init_image": [None, "a.png"], "mask_image": "mask.png"}, "mask_image needs an init"),
-        ({"strength": 0.5}, "strength needs an init_image: give one, or leave strength out"),
+        ({"strength": 0.5}, "strength needs an init_image: give one, or leave strength out (null)"),
         ({"strength": [0.5, None], "init_image": None}, "strength needs an init_image"),
         (
             {"init_image": "a.png", "latents": "noise.safetensors"},
@@ -186,6 +186,8 @@ def test_a_file_is_read_once_however_often_it_is_named(folder: Path) -> None:
             b"x" * (MAX_INPUT_BYTES + 1),
             "has 67,108,865 bytes: at most 67,108,864 are",
         ),
+        ("init_image", b"\xff\xd8\xff\xe0" + b"\0" * 60, "is not an image: give a PNG"),
+        ("init_image", picture_bytes()[:40], "is not an image: give a PNG"),
         ("latents", pickle.dumps([1]), "is a pickle, which can run code when it is loaded: save"),
         ("latents", b"PK\x03\x04rest", "is a pickle, which can run code when it is loaded: save"),
         ("latents", b"", "is not a safetensors file with noise: write it with"),
