@@ -22,7 +22,7 @@ from worker.inputs import Inputs
 from worker.kinds import KindPipeline, KindPipelines
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
-from worker.rescue import RowCap, render_rows
+from worker.rescue import RowCap, render_rows, translate
 from worker.starts import (
     SAMPLE_KEY,
     image_arguments,
@@ -73,6 +73,7 @@ class StockEngine:
         self.embeddings = embeddings or PromptEmbeddings(loaded.pipeline)
         self._kinds = KindPipelines(loaded.pipeline, loaded.accepts)
         self._cut_prompts = CutPrompts(loaded.pipeline)
+        self._noise_shapes: dict[tuple[int, int], tuple[int, ...] | None] = {}
         self._caps: dict[tuple[int, int, bool], RowCap] = {}
 
     @property
@@ -137,17 +138,24 @@ class StockEngine:
             return inputs
         return {SAMPLE_KEY: sample_image(*self._size(jobs[0])), **inputs}
 
-    def _fault(self, job: Job, inputs: Inputs) -> UnsupportedJob | None:
+    def _fault(self, job: Job, inputs: Inputs) -> RenderError | None:
         """What is wrong with the job's own inputs, which its batch mates must not pay for."""
         fault = job_fault(job, inputs)
-        if fault is None and job.latents is not None:
+        if fault is not None or job.latents is None:
+            return fault
+        try:
             shape = self._noise_shape(job)
-            fault = None if shape is None else noise_fault(job, inputs, shape)
-        return fault
+        except Exception as caught:  # noqa: BLE001 - a pipeline's own code, as in a batch
+            return translate(caught)
+        return None if shape is None else noise_fault(job, inputs, shape)
 
     def _noise_shape(self, job: Job) -> tuple[int, ...] | None:
-        height, width = self._size(job)
-        return noise_shape_of(self.loaded.pipeline, height=height, width=width)
+        size = self._size(job)
+        if size not in self._noise_shapes:
+            height, width = size
+            shape = noise_shape_of(self.loaded.pipeline, height=height, width=width)
+            self._noise_shapes[size] = shape
+        return self._noise_shapes[size]
 
     def _size(self, job: Job) -> tuple[int, int]:
         """Height and width in pixels; the checkpoint's own where the job leaves it open."""

@@ -118,13 +118,11 @@ def noise_arguments(
 
 def noise_shape_of(pipeline: Any, *, height: int, width: int) -> tuple[int, ...] | None:
     """The shape of one row of the noise that a pipeline draws; None where that can't be told."""
-    denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     prepare = getattr(pipeline, "prepare_latents", None)
-    channels = getattr(getattr(denoiser, "config", None), "in_channels", None)
+    vae = getattr(pipeline, "vae", None)
+    channels = getattr(getattr(vae, "config", None), "latent_channels", None)
     if prepare is None or channels is None:
         return None
-    if "Flux" in type(pipeline).__name__:
-        channels //= 4  # it packs 2 x 2 latent pixels into one token
     given = {
         "batch_size": 1,
         "num_channels_latents": channels,
@@ -137,7 +135,7 @@ def noise_shape_of(pipeline: Any, *, height: int, width: int) -> tuple[int, ...]
     if not set(given) <= set(inspect.signature(prepare).parameters):
         return None
     prepared = prepare(**given)
-    drawn = prepared[0] if isinstance(prepared, tuple) else prepared
+    drawn = prepared[0] if isinstance(prepared, tuple) else prepared  # Flux adds its positions
     return tuple(drawn.shape[1:])
 
 

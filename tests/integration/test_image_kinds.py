@@ -76,11 +76,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory, demo_folder: Path) -> dict
     return {name: root / name for name in SAVERS} | {"sd": demo_folder}
 
 
-def load(folder: Path) -> LoadedModel:
-    return load_pipeline(ModelSource(model=str(folder)), device=torch.device("cpu"))
+def load(folder: Path, dtype: torch.dtype | None = None) -> LoadedModel:
+    return load_pipeline(ModelSource(model=str(folder)), device=torch.device("cpu"), dtype=dtype)
 
 
-def load_stock(folder: Path, kind: str) -> Any:
+def load_stock(folder: Path, kind: str, **more: Any) -> Any:
     import diffusers
 
     left_out = {"text_encoder_3": None, "tokenizer_3": None} if folder.name == "sd3" else {}
@@ -89,7 +89,7 @@ def load_stock(folder: Path, kind: str) -> Any:
         "mask": diffusers.AutoPipelineForInpainting,
         "own": diffusers.DiffusionPipeline,
     }[kind]
-    pipeline = maker.from_pretrained(folder, **left_out)
+    pipeline = maker.from_pretrained(folder, **left_out | more)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -157,6 +157,18 @@ def test_rows_of_a_batch_have_masks_of_their_own(
     assert {outcome.rows for outcome in outcomes} == {len(jobs)}
     for job, outcome in zip(jobs, outcomes, strict=True):
         assert_same_picture(outcome.image, alone(stock, job, strength or 1.0), what=job)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_bfloat16_rows_equal_the_stock_pipelines(folders: dict[str, Path], masks: bool) -> None:
+    half = torch.bfloat16
+    engine = StockEngine(load(folders["sd"], half))
+    stock = load_stock(folders["sd"], "mask" if masks else "image", dtype=half)
+    jobs = with_images(mixed_jobs(), masks=masks)
+
+    for job, outcome in zip(jobs, engine.render(jobs, inputs=INPUTS), strict=True):
+        made = all_rendered([outcome])[0].image
+        assert made.tobytes() == alone(stock, job, 1.0 if masks else 0.8).tobytes(), job
 
 
 @pytest.mark.parametrize(
