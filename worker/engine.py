@@ -13,12 +13,15 @@ from PIL import Image
 
 from shared.errors import Cancelled, NonFiniteImage, RenderError, UnsupportedJob
 from shared.job import Job
+from shared.sampling import explicit_steps
+from shared.structured import listed, parsed
 from worker.decoding import Decoded, watched_decoding
 from worker.embeddings import PromptEmbeddings
 from worker.guidance import RowGuidance
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
 from worker.rescue import RowCap, render_rows
+from worker.safety import checked_safety
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +116,15 @@ class StockEngine:
         pipeline = self.loaded.pipeline
         steps = _Steps(cancelled)
         started = monotonic()
-        pipeline.scheduler = self.loaded.scheduling.make(
-            jobs[0].scheduler, seeds=[job.seed for job in jobs]
-        )
+        pipeline.scheduler = self._scheduler(jobs)
         arguments, notes = self._arguments(jobs)
         if "callback_on_step_end" in self.loaded.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
-        with watched_decoding(pipeline) as decoded:
+        with (
+            checked_safety(pipeline, jobs[0].safety_checker),
+            watched_decoding(pipeline) as decoded,
+        ):
             output = pipeline(output_type="np", **arguments)
         images, flags = _images(pipeline, output, len(jobs), decoded)
         ended = monotonic()
@@ -154,10 +158,14 @@ class StockEngine:
         wanted: dict[str, Any] = {
             "height": height,
             "width": width,
-            "num_inference_steps": first.num_inference_steps,
             "guidance_scale": self._guidance(jobs),
             "generator": [_generator(job, self.loaded.device) for job in jobs],
         }
+        steps = explicit_steps(first)
+        if steps is None:
+            wanted["num_inference_steps"] = first.num_inference_steps
+        else:
+            wanted[steps] = listed(getattr(first, steps))
         # A model that embeds the scale has no unguided half: what acts on that is left out.
         guided = first.guided and not self.loaded.embeds_guidance
         if guided and first.guidance_rescale > 0:
@@ -170,9 +178,23 @@ class StockEngine:
             wanted |= tensors
         else:
             wanted["prompt"] = [job.prompt for job in jobs]
+            if first.clip_skip is not None:
+                wanted["clip_skip"] = first.clip_skip
             if guided and first.negative_prompt is not None:
                 wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
         return self._accepted(wanted), notes
+
+    def _scheduler(self, jobs: Sequence[Job]) -> Any:
+        """One for this batch, as its first job wants it."""
+        first = jobs[0]
+        if (steps := explicit_steps(first)) is not None:
+            self.loaded.scheduling.check_explicit(first.scheduler, steps)
+        changes = parsed(first.scheduler_config)
+        return self.loaded.scheduling.make(
+            first.scheduler,
+            seeds=[job.seed for job in jobs],
+            changes=changes if isinstance(changes, dict) else None,
+        )
 
     def _guidance(self, jobs: Sequence[Job]) -> Any:
         """One number, or one for each row where the pipeline can be given that."""

@@ -71,8 +71,8 @@ def make_sweep(values: Values) -> Sweep:
 
 
 def option_values(field: Field, text: str | None) -> list[str | None]:
-    """The values in one option's text: text fields are never split, others at commas."""
-    if text is None or field.kind == "text":
+    """The values in one option's text: texts, mappings and lists stay whole, others split."""
+    if text is None or field.kind == "text" or field.structured:
         return [text]
     parts = [part.strip() for part in text.split(",")]
     return [None if field.nullable and part == NULL else part for part in parts]
@@ -154,7 +154,7 @@ def _field_option(field: Field) -> Callable[..., Any]:
         field.name,
         section=FIELDS_SECTION,
         multiple=True,
-        metavar="TEXT" if field.kind == "text" else "VALUES",
+        metavar="TEXT" if field.kind == "text" or field.structured else "VALUES",
         help=field.help + default,
     )
 

@@ -114,7 +114,31 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_every_field_is_said_defaults_too() -> None:
     said = set(GOOD["fixed"]) | {name for axis in GOOD["axes"] for name in axis["fields"]}
-    assert said == set(FIELDS)
+    assert said == {name for name, field in FIELDS.items() if not field.added}
+
+
+def test_fields_of_later_versions_are_left_out_where_they_are_null() -> None:
+    bare = make_sweep().manifest
+    added = {name for name, field in FIELDS.items() if field.added}
+    assert not added & set(json.loads(bare.text)["fixed"])
+    assert added <= set(parse_manifest(bare.text).fixed)
+
+    spelt_out = make_sweep(**dict.fromkeys(added)).manifest
+    assert spelt_out.text == bare.text
+    written = json.loads(bare.text)
+    written["fixed"] |= dict.fromkeys(added)
+    assert parse_manifest(json.dumps(written)).digest == bare.digest
+
+
+def test_a_structured_value_of_a_stranger_is_made_canonical() -> None:
+    one = make_sweep(scheduler_config={"b": 1.0, "a": True}).manifest
+    written = json.loads(one.text)
+    assert written["fixed"]["scheduler_config"] == '{"a":true,"b":1}'
+    written["fixed"]["scheduler_config"] = '{"b": 1.0, "a": true}'
+    assert parse_manifest(json.dumps(written)).digest == one.digest
+    written["fixed"]["scheduler_config"] = {"b": 1}
+    with pytest.raises(InvalidManifest, match=r"fixed\.scheduler_config is .* not a JSON string"):
+        parse_manifest(json.dumps(written))
 
 
 def test_the_canonical_text_is_this() -> None:
