@@ -20,6 +20,7 @@ from worker.embeddings import PromptEmbeddings
 from worker.guidance import RowGuidance
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
+from worker.parts import use_adapters
 from worker.rescue import RowCap, render_rows
 from worker.safety import checked_safety
 
@@ -86,6 +87,8 @@ class StockEngine:
         Raises:
             ModelError: The device is broken: this process can't go on.
         """
+        if self.loaded.refusal is not None:
+            return [UnsupportedJob(self.loaded.refusal) for _ in jobs]
         outcomes: dict[int, Rendered | RenderError] = {}
         for batch in pack(jobs, traits=self.traits, max_rows=max(1, len(jobs))):
             results = render_rows(
@@ -117,6 +120,7 @@ class StockEngine:
         steps = _Steps(cancelled)
         started = monotonic()
         pipeline.scheduler = self._scheduler(jobs)
+        use_adapters(pipeline, self.loaded.adapters, jobs[0].loras)
         arguments, notes = self._arguments(jobs)
         if "callback_on_step_end" in self.loaded.accepts:
             arguments["callback_on_step_end"] = steps
