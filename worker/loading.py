@@ -174,7 +174,7 @@ def load_pipeline(
         native_height=height,
         native_width=width,
         scheduling=Schedulers(pipeline.scheduler),
-        embeds_guidance=_embeds_guidance(pipeline),
+        embeds_guidance=embeds_guidance(pipeline),
         accepts=frozenset(inspect.signature(pipeline.__call__).parameters),
         adapters=adapters,
         refusal=refusal,
@@ -234,7 +234,7 @@ def _native_size(source: ModelSource, pipeline: Any) -> tuple[int, int]:
     return height * scale, width * scale
 
 
-def _embeds_guidance(pipeline: Any) -> bool:
+def embeds_guidance(pipeline: Any) -> bool:
     """LCM feeds the guidance scale to its UNet, Flux to its transformer."""
     config = getattr(_denoiser(pipeline), "config", None)
     return bool(
