@@ -11,6 +11,8 @@ DEMO = "demo"
 """The small checkpoint that Seedbed builds itself; never a folder of that name."""
 INDEX = "model_index.json"
 """What diffusers' ``save_pretrained`` always writes."""
+PART = "config.json"
+"""What it writes of one model alone, such as a VAE."""
 
 
 def absolute_model(model: str, folder: Path | None = None) -> str:
@@ -27,6 +29,22 @@ def absolute_model(model: str, folder: Path | None = None) -> str:
     if model == DEMO or not (_is_path(model) or (model and (start / model / INDEX).is_file())):
         return model
     return os.path.abspath(start / os.path.expanduser(model))
+
+
+def absolute_part(name: str, folder: Path | None = None) -> str:
+    """The same of a VAE or a LoRA: a plain name is a path only if there is such a thing."""
+    start = folder or Path.cwd()
+    local = bool(name) and ((start / name / PART).is_file() or _is_weights(start / name))
+    if not (_is_path(name) or local):
+        return name
+    return os.path.abspath(start / os.path.expanduser(name))
+
+
+def _is_weights(path: Path) -> bool:
+    """A file of weights, or a folder with some."""
+    if path.is_file():
+        return path.suffix == ".safetensors"
+    return path.is_dir() and any(path.glob("*.safetensors"))
 
 
 def is_local(model: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from producer.done import done_positions
+from producer.models import weights_of
 from producer.results import SweepResults
 from producer.stored import stored_sizes
 from shared.errors import InvalidManifest, InvalidSettings, StorageError, UnknownSweep
@@ -85,6 +86,7 @@ class Submitter:
             )
         if has_storage:
             self._store_manifest(sweep)
+        self._queue.note_weights(item for item in weights_of(sweep.layout) if not item.plain)
         submitted = self._queue.submit(make_record(sweep, self._owner))
         reused = missing = 0
         checked = (

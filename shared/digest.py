@@ -9,9 +9,11 @@ from shared.fields import Value
 from shared.job import Job
 from shared.kinds import strength_of
 from shared.pin import Pin
+from shared.sampling import explicit_steps, planned_steps
 from shared.schedulers import takes_eta
+from shared.structured import lora_weights
 
-_NAMES_OF_WEIGHTS = ("model", "revision")
+_NAMES_OF_WEIGHTS = ("model", "revision", "vae")
 """The pin's fingerprint stands for these: the same weights under another name are the same.
 Not for the variant, which picks among the weight files of one commit."""
 
@@ -37,6 +39,8 @@ def acting_values(job: Job, pin: Pin) -> dict[str, Value]:
     if not takes_eta(scheduler):
         values["eta"] = 0.0
     values["strength"] = strength_of(job)
+    if explicit_steps(job):
+        values["num_inference_steps"] = planned_steps(job)
     return values
 
 
@@ -51,11 +55,13 @@ def job_digest(job: Job, pin: Pin, *, pixel_format: str = "png") -> str:
 
 def values_digest(acts: Mapping[str, Value], pin: Pin, *, pixel_format: str) -> str:
     """The digest of `acting_values`."""
-    what = {
+    what: dict[str, object] = {
         name: value
         for name, value in acts.items()
         if name not in _NAMES_OF_WEIGHTS and value is not None
     }
+    if "loras" in what:  # the fingerprint has the files, in the order of their names
+        what["loras"] = [*lora_weights(str(what["loras"])).values()]
     return sha256_hex(
         canonical_json(
             {

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 from shared.errors import InvalidSweep
 from shared.numbers import finite_number, whole_number
 from shared.schedulers import SCHEDULERS
+from shared.structured import STRUCTURED, Unfit, structured_text
 
 Number = TypeVar("Number", int, float)
 Value = str | int | float | None
@@ -25,6 +26,7 @@ INPUT_KEY = re.compile(r"inputs/[0-9a-f]{64}")
 """Where the bucket keeps an input, under the pool's prefix: named by its content's SHA-256."""
 DEVICES = ("cpu", "cuda")
 """Where noise may be drawn."""
+SWITCH = ("on", "off")
 MAX_TEXT_BYTES = 16_384
 """Bounds a prompt: 77 tokens are a few hundred bytes, T5's 512 tokens a few thousand."""
 SHOWN_CHARS = 60
@@ -58,7 +60,10 @@ class Field:
     """
 
     name: str
-    kind: Literal["text", "integer", "number", "scheduler", "device", "input"]
+    kind: Literal[
+        "text", "integer", "number", "scheduler", "device", "switch",
+        "settings", "timesteps", "sigmas", "loras", "input",
+    ]  # fmt: skip
     decides: Literal["lane", "recipe", "guidance", "kind", "given", "row"]
     help: str
     default: Value = None
@@ -69,9 +74,23 @@ class Field:
     added: bool = False
 
     @property
+    def structured(self) -> bool:
+        """Whether a value is a mapping or a list, see `shared.structured`."""
+        return self.kind in STRUCTURED
+
+    @property
     def option(self) -> str:
         """Its command-line option."""
         return "--" + self.name.replace("_", "-")
+
+
+def _added(
+    name: str,
+    kind: Literal["text", "switch", "settings", "timesteps", "sigmas", "loras"],
+    decides: Literal["lane", "recipe"],
+    text: str,
+) -> Field:
+    return Field(name=name, kind=kind, decides=decides, help=text, nullable=True, added=True)
 
 
 def _table(*fields: Field) -> dict[str, Field]:
@@ -90,6 +109,9 @@ FIELDS: dict[str, Field] = _table(
         nullable=True,
         help="weight files' variant, such as fp16",
     ),
+    _added("vae", "text", "lane", "AutoencoderKL in place of the checkpoint's: hub id or folder"),
+    _added("loras", "loras", "lane", "[{name: hub id, folder or file, weight: 0.8}, ...]"),
+    _added("safety_checker", "switch", "recipe", "on or off; null is as the checkpoint has it"),
     Field(
         name="height",
         kind="integer",
@@ -117,6 +139,7 @@ FIELDS: dict[str, Field] = _table(
         nullable=True,
         help="diffusers class; null is the checkpoint's own",
     ),
+    _added("scheduler_config", "settings", "recipe", "what to change of the scheduler's settings"),
     Field(
         name="num_inference_steps",
         kind="integer",
@@ -126,6 +149,8 @@ FIELDS: dict[str, Field] = _table(
         maximum=1000,
         help="denoising steps",
     ),
+    _added("timesteps", "timesteps", "recipe", "falling; in place of num_inference_steps"),
+    _added("sigmas", "sigmas", "recipe", "falling noise levels; in place of num_inference_steps"),
     Field(
         name="guidance_scale",
         kind="number",
@@ -160,6 +185,16 @@ FIELDS: dict[str, Field] = _table(
         decides="row",
         nullable=True,
         help="literal text; null is none",
+    ),
+    Field(
+        name="clip_skip",
+        kind="integer",
+        decides="recipe",
+        nullable=True,
+        added=True,
+        minimum=1,
+        maximum=24,
+        help="last layers of the text encoder that are left out; null is none",
     ),
     Field(
         name="seed",
@@ -224,11 +259,16 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(slip, rights, n=1, cutoff=NEAR)
     holding = [right for right in rights if slip in right] if len(slip) > 2 else []
     if holding:  # "steps" is meant for num_inference_steps, though it is spelt more like "seed"
-        close = [min(holding, key=lambda right: (right.index(slip), len(right)))]
+        close = [min(holding, key=lambda right: (*_depth(slip, right), len(right)))]
     if close:
         return f"did you mean {rights[close[0]]!r}?"
     listed = ", ".join(known[:SHOWN_NAMES])
     return f"it can be {listed}{', ...' if len(known) > SHOWN_NAMES else ''}"
+
+
+def _depth(slip: str, right: str) -> tuple[bool, int]:
+    """Where a slip stands in a right name: as a word of it comes before inside one."""
+    return slip not in right.split("_"), right.index(slip)
 
 
 def shown(value: object) -> str:
@@ -270,6 +310,8 @@ def check_value(name: str, value: object) -> Value:
         if field.nullable:
             return None
         raise InvalidSweep(f"{name} is null: give it {_wanted(field)}", field=name)
+    if field.structured:
+        return _structured(field, value)
     if field.kind in ("integer", "number"):
         number = whole_number(value) if field.kind == "integer" else finite_number(value)
         if number is None:
@@ -280,6 +322,16 @@ def check_value(name: str, value: object) -> Value:
     if not isinstance(value, str):
         raise _bad(field, value)
     return _text(field, value)
+
+
+def _structured(field: Field, value: object) -> Value:
+    try:
+        text = structured_text(field.kind, value)
+    except Unfit as exc:
+        raise InvalidSweep(
+            f"{field.name} {shown(value)} {exc}", field=field.name, value=value
+        ) from exc
+    return text
 
 
 def _text(field: Field, value: str) -> str:
@@ -319,6 +371,10 @@ def _text(field: Field, value: str) -> str:
         raise InvalidSweep(
             f"{name} {shown(value)} is not known: write cpu or cuda", field=name, value=value
         )
+    if field.kind == "switch" and value not in SWITCH:
+        raise InvalidSweep(
+            f"{name} {shown(value)} is not known: write on, off or null", field=name, value=value
+        )
     if field.decides == "lane" and not value.strip():
         raise InvalidSweep(f"{name} is empty: give it {_wanted(field)}", field=name, value=value)
     return value
@@ -349,6 +405,7 @@ def _wanted(field: Field) -> str:
         "text": "a text",
         "scheduler": "a diffusers scheduler's class name",
         "input": "a file's path",
+        "switch": "on or off",
     }.get(field.kind, "cpu or cuda")
 
 

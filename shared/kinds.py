@@ -7,6 +7,7 @@ from typing import Literal
 from shared.errors import InvalidSweep
 from shared.fields import Value
 from shared.job import Job
+from shared.sampling import planned_steps
 
 Kind = Literal["text-to-image", "image-to-image", "inpainting"]
 
@@ -44,7 +45,7 @@ def recipe_part(job: Job) -> dict[str, Value]:
 def steps_run(job: Job) -> int:
     """Denoising steps that are run: an init image skips the first of them."""
     strength = strength_of(job)
-    steps = job.num_inference_steps
+    steps = planned_steps(job)
     return steps if strength is None else min(int(steps * strength), steps)
 
 
@@ -65,7 +66,7 @@ def check_together(job: Job) -> None:
         )
     if steps_run(job) < 1:
         raise InvalidSweep(
-            f"strength {strength_of(job):g} of {job.num_inference_steps} num_inference_steps "
+            f"strength {strength_of(job):g} of {planned_steps(job)} num_inference_steps "
             f"leaves no step to run: raise one of them",
             field="strength",
             value=job.strength,

@@ -14,6 +14,8 @@ from PIL import Image
 from shared.errors import Cancelled, NonFiniteImage, RenderError, UnsupportedJob
 from shared.job import Job
 from shared.kinds import kind_of
+from shared.sampling import explicit_steps
+from shared.structured import listed, parsed
 from worker.cut_prompts import CutPrompts
 from worker.decoding import Decoded, watched_decoding
 from worker.embeddings import PromptEmbeddings
@@ -22,7 +24,9 @@ from worker.inputs import Inputs
 from worker.kinds import KindPipeline, KindPipelines
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
+from worker.parts import use_adapters
 from worker.rescue import RowCap, render_rows, translate
+from worker.safety import checked_safety
 from worker.starts import (
     SAMPLE_KEY,
     image_arguments,
@@ -102,6 +106,8 @@ class StockEngine:
         Raises:
             ModelError: The device is broken: this process can't go on.
         """
+        if self.loaded.refusal is not None:
+            return [UnsupportedJob(self.loaded.refusal) for _ in jobs]
         inputs = self._with_samples(jobs, inputs or {})
         outcomes: dict[int, Rendered | RenderError] = {
             index: fault
@@ -174,14 +180,16 @@ class StockEngine:
         pipeline = kind.pipeline
         steps = _Steps(cancelled)
         started = monotonic()
-        pipeline.scheduler = self.loaded.scheduling.make(
-            jobs[0].scheduler, seeds=[job.seed for job in jobs]
-        )
+        pipeline.scheduler = self._scheduler(jobs)
+        use_adapters(pipeline, self.loaded.adapters, jobs[0].loras)
         arguments = self._arguments(jobs, kind, inputs)
         if "callback_on_step_end" in kind.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
-        with watched_decoding(pipeline) as decoded:
+        with (
+            checked_safety(pipeline, jobs[0].safety_checker),
+            watched_decoding(pipeline) as decoded,
+        ):
             output = pipeline(output_type="np", **arguments)
         images, flags = _images(pipeline, output, len(jobs), decoded)
         ended = monotonic()
@@ -215,9 +223,13 @@ class StockEngine:
         wanted: dict[str, Any] = {
             "height": height,
             "width": width,
-            "num_inference_steps": first.num_inference_steps,
             "generator": [_generator(job, self.loaded.device) for job in jobs],
         }
+        steps = explicit_steps(first)
+        if steps is None:
+            wanted["num_inference_steps"] = first.num_inference_steps
+        else:
+            wanted[steps] = listed(getattr(first, steps))
         wanted |= image_arguments(jobs, inputs, height=height, width=width)
         wanted |= self._noise(jobs, inputs, kind)
         guided = self._has_two_halves(first)
@@ -232,6 +244,8 @@ class StockEngine:
             wanted |= self.embeddings.rows(jobs, guided=guided)
         else:
             wanted["prompt"] = [job.prompt for job in jobs]
+            if first.clip_skip is not None:
+                wanted["clip_skip"] = first.clip_skip
             if guided and first.negative_prompt is not None:
                 wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
         return self._accepted(wanted, kind)
@@ -266,6 +280,18 @@ class StockEngine:
             texts["negative prompt"] = job.negative_prompt
         notes = {what: self._cut_prompts.note(text) for what, text in texts.items()}
         return tuple(f"{what} {note}" for what, note in notes.items() if note)
+
+    def _scheduler(self, jobs: Sequence[Job]) -> Any:
+        """One for this batch, as its first job wants it."""
+        first = jobs[0]
+        if (steps := explicit_steps(first)) is not None:
+            self.loaded.scheduling.check_explicit(first.scheduler, steps)
+        changes = parsed(first.scheduler_config)
+        return self.loaded.scheduling.make(
+            first.scheduler,
+            seeds=[job.seed for job in jobs],
+            changes=changes if isinstance(changes, dict) else None,
+        )
 
     def _guidance(self, jobs: Sequence[Job]) -> Any:
         """One number, or one for each row where the pipeline can be given that."""

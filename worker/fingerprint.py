@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+from shared.canonical import canonical_json, sha256_hex
 
 SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 """Weights, configurations and tokenizer files; pictures, readmes and pickles don't count."""
@@ -31,6 +34,25 @@ def fingerprint(folder: Path, *, from_hub: bool) -> str:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
+
+
+def with_parts(model: str, parts: Mapping[str, str | list[str]]) -> str:
+    """The fingerprint of a checkpoint with others' weights put in.
+
+    Args:
+        model: The checkpoint's own.
+        parts: Of its VAE and LoRAs, by rising name; empty for a checkpoint as it came.
+
+    Returns:
+        ``"<model>+<64 hex digits>"``.
+    """
+    return f"{model}+{sha256_hex(canonical_json(dict(parts)))}" if parts else model
+
+
+def file_fingerprint(path: Path) -> str:
+    """``"sha256:<hex>"`` of one file's content."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +18,11 @@ from shared.pin import Pin
 from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
 from worker.embeddings import EMBEDDING_NAMES
-from worker.fingerprint import fingerprint
+from worker.fingerprint import fingerprint, with_parts
 from worker.kinds import KindPipelines, is_unconditional
 from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
+from worker.parts import Adapters, locate_parts, put_in
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
 
@@ -30,7 +31,12 @@ __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 RENDERER_VERSION = "1"
 """Part of every pin: raised when the same job on the same weights would get other pixels."""
 
-OURS = frozenset({"model", "revision", "variant", "scheduler", "seed", "generator_device"})
+OURS = frozenset(
+    {
+        *("model", "revision", "variant", "vae", "loras", "safety_checker"),
+        *("scheduler", "scheduler_config", "seed", "generator_device"),
+    }
+)
 """Fields that no pipeline's call has by name, and that act on every one."""
 
 
@@ -49,6 +55,8 @@ class LoadedModel:
         schedulers: What its sampling can be made with.
         embeds_guidance: The model takes the guidance scale as an input, one for the whole batch.
         accepts: Parameter names of the pipeline's call.
+        adapters: LoRAs that are put in.
+        refusal: Why no job can be rendered with this VAE or these LoRAs; None if all is well.
     """
 
     source: ModelSource
@@ -61,6 +69,8 @@ class LoadedModel:
     scheduling: Schedulers
     embeds_guidance: bool
     accepts: frozenset[str]
+    adapters: Adapters = field(default_factory=dict)
+    refusal: str | None = None
 
     @property
     def native_scheduler(self) -> str:
@@ -148,12 +158,14 @@ def load_pipeline(
     dtype = dtype or dtype_for(device)
     try:
         folder, from_hub = locate(source)
-        weights = fingerprint(folder, from_hub=from_hub)
+        parts = locate_parts(source)
+        weights = with_parts(fingerprint(folder, from_hub=from_hub), parts.fingerprints())
     except OSError as error:
         raise ModelError(
             f"model {source.model!r} can't be read: {error}; check the folder's permissions"
         ) from error
     pipeline = _from_folder(source, folder, dtype)
+    adapters, refusal = put_in(pipeline, parts, dtype)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline.to(device)
@@ -177,8 +189,10 @@ def load_pipeline(
         native_height=height,
         native_width=width,
         scheduling=Schedulers(pipeline.scheduler, own_only=is_unconditional(accepts)),
-        embeds_guidance=_embeds_guidance(pipeline),
+        embeds_guidance=embeds_guidance(pipeline),
         accepts=accepts,
+        adapters=adapters,
+        refusal=refusal,
     )
 
 
@@ -235,7 +249,7 @@ def _native_size(source: ModelSource, pipeline: Any) -> tuple[int, int]:
     return height * scale, width * scale
 
 
-def _embeds_guidance(pipeline: Any) -> bool:
+def embeds_guidance(pipeline: Any) -> bool:
     """LCM feeds the guidance scale to its UNet, Flux to its transformer."""
     config = getattr(_denoiser(pipeline), "config", None)
     return bool(

@@ -54,7 +54,9 @@ def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
         job.height or traits.native_height,
         job.width or traits.native_width,
         scheduler,
-        job.num_inference_steps,
+        job.scheduler_config,
+        job.timesteps or job.sigmas or job.num_inference_steps,
+        job.timesteps is None,
         job.guided,
         None if any_guidance else job.guidance_scale,
         job.guidance_rescale if job.guided else 0.0,
@@ -63,5 +65,6 @@ def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
         kind_of(job),
         strength_of(job),
         job.latents is None,
+        (job.loras, job.safety_checker, job.clip_skip),
         traits.negative_per_row or not job.guided or job.negative_prompt is None,
     )

@@ -7,7 +7,8 @@ import os
 import platform
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event, Lock, Timer
@@ -21,11 +22,13 @@ from shared.pin import Pin
 from shared.queue import JobQueue
 from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
+from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app
 from worker.claiming import Claimer
 from worker.demo_model import build_demo_model
 from worker.device import leave_a_core, pick_device
+from worker.discovery import Discovery
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.heartbeat import Heartbeat
@@ -86,6 +89,17 @@ class WorkerProcess:
             model, revision = split_model(text)
             source = ModelSource(model=model, revision=revision, variant=options.variant)
             self._sources[model_key(model, revision, options.variant)] = source
+        self._discovery = Discovery(
+            queue=self._queue,
+            allowed=AllowList(
+                models=options.models,
+                variant=options.variant,
+                vaes=options.vaes,
+                loras=options.loras,
+                patterns=options.allow,
+            ),
+            sources=self._sources,
+        )
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
         self._draining = Event()
         self._grace_over = Event()
@@ -102,7 +116,8 @@ class WorkerProcess:
         self._heartbeat = Heartbeat(
             queue=self._queue,
             doorbell=self._doorbell,
-            pins=lambda: {model: self._pins.get(model, "") for model in self._sources},
+            discover=self._discovery.look,
+            pins=lambda: {model: self._pins.get(model, "") for model in list(self._sources)},
             worker=self.name,
             describe=self.describe,
             finalise=self._finaliser.run_pending,
@@ -119,11 +134,15 @@ class WorkerProcess:
                 hostname=f"{self.name}@{socket.gethostname()}",
                 pool=self._settings.pool,
                 models=tuple(self._sources),
-                on_ready=lambda: logger.info("listening", extra={"worker": self.name}),
+                on_ready=self._listening,
                 on_drain=self.drain,
             )
         finally:
             self.close()
+
+    def _listening(self, listen: Callable[[str], None]) -> None:
+        logger.info("listening", extra={"worker": self.name})
+        self._discovery.listen_with(listen)
 
     def start_threads(self) -> None:
         """Begin renewing leases and beating."""
@@ -153,7 +172,12 @@ class WorkerProcess:
             logger.error("doorbell for a model not served here", extra={"model": model})
             return 0
         try:
-            serving = self._switch_to(model)
+            try:
+                serving = self._switch_to(model)
+            except ModelError as exc:
+                if not self._discovery.reject(model, exc):
+                    raise
+                return 0
             rendered = serving.server.serve(self._options.budget_seconds)
         except ModelError as exc:
             # the process can't render any more: a fresh one can, and the leases run out
@@ -170,8 +194,11 @@ class WorkerProcess:
         serving = self._serving
         return {
             "name": self.name,
-            "models": [source.model for source in self._sources.values()],
+            "models": [source.model for source in list(self._sources.values())],
             "model_keys": list(self._sources),
+            "vaes": list(self._options.vaes),
+            "loras": list(self._options.loras),
+            "allow": list(self._options.allow),
             "device": self._device_name(),
             "draining": self._draining.is_set(),
             "served": [
@@ -180,9 +207,11 @@ class WorkerProcess:
                     "model": source.model,
                     "revision": source.revision,
                     "variant": source.variant,
+                    "vae": source.vae,
+                    "loras": list(source.loras),
                 }
                 | self._known.get(key, {})
-                for key, source in self._sources.items()
+                for key, source in list(self._sources.items())
             ],
         } | (
             {}
@@ -225,6 +254,8 @@ class WorkerProcess:
         )
         engine = StockEngine(loaded)
         batch_size = options.batch_size
+        if batch_size is None and loaded.refusal is not None:
+            batch_size = 1  # every job of it fails
         if batch_size is None:
             batch_size = measure_batch_size(engine, engine.typical_job(source.model)).batch_size
         logger.info(
@@ -299,6 +330,6 @@ def _resolve(source: ModelSource) -> ModelSource:
     if source.model != DEMO:
         return source
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return ModelSource(
-        model=str(build_demo_model(cache / "seedbed" / f"demo-{version('seedbed')}"))
+    return replace(
+        source, model=str(build_demo_model(cache / "seedbed" / f"demo-{version('seedbed')}"))
     )

@@ -201,6 +201,7 @@ class Storer:
                 positions=tuple(item.ref.position for item in items),
                 bytes=tuple(receipts[item.ref].bytes for item in items),
                 reused=reused,
+                flagged=tuple(item.ref.position for item in items if receipts[item.ref].flagged),
             )
             for (sweep_id, epoch), items in by_sweep.items()
         ]

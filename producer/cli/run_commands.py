@@ -177,9 +177,10 @@ def _tell_unserved(pool: RunPool, weights: tuple[Weights, ...]) -> None:
     served = {key for worker in pool.client.workers() for key in worker.get("model_keys", ())}
     for item in weights:
         if item.key not in served:
+            options = " ".join([f"--model {item.option}", *item.parts])
             say(
                 f"no worker serves {item.option} yet: start one with "
-                f"'seedbed worker --model {item.option}'; waiting for it"
+                f"'seedbed worker {options}'; waiting for it"
             )
 
 

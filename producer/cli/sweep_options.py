@@ -71,8 +71,8 @@ def make_sweep(values: Values) -> Sweep:
 
 
 def option_values(field: Field, text: str | None) -> list[str | None]:
-    """The values in one option's text: texts and paths are never split, others at commas."""
-    if text is None or field.kind in ("text", "input"):
+    """The values in one option's text: texts, paths, mappings and lists stay whole."""
+    if text is None or field.kind in ("text", "input") or field.structured:
         return [text]
     parts = [part.strip() for part in text.split(",")]
     return [None if field.nullable and part == NULL else part for part in parts]
@@ -157,6 +157,7 @@ def _spread(name: str, given: str | Mapping[str, str] | None) -> Sequence[object
 
 
 def _field_option(field: Field) -> Callable[..., Any]:
+    several = "TEXT" if field.structured else "VALUES"
     default = "" if field.default is None else f"  [default: {field.default}]"
     return _option(
         field.option,
@@ -164,7 +165,7 @@ def _field_option(field: Field) -> Callable[..., Any]:
         field.name,
         section=FIELDS_SECTION,
         multiple=True,
-        metavar={"text": "TEXT", "input": "FILE"}.get(field.kind, "VALUES"),
+        metavar={"text": "TEXT", "input": "FILE"}.get(field.kind, several),
         help=field.help + default,
     )
 

@@ -13,6 +13,7 @@ from shared.fields import FIELDS
 from shared.job import Job
 from shared.layout import Layout
 from shared.manifest import parse_manifest
+from shared.structured import lora_weights
 from tests.factories import make_job, make_pin
 from tests.strategies import FIELD_VALUES, sweeps
 
@@ -97,6 +98,13 @@ def test_the_digest_of_a_known_job_never_changes(
         {"init_image": KEYS[0], "strength": 0.5},
         {"init_image": KEYS[0], "mask_image": KEYS[1]},
         {"latents": KEYS[0]},
+        {"loras": '[{"name":"a","weight":1}]'},
+        {"safety_checker": "on"},
+        {"safety_checker": "off"},
+        {"scheduler_config": '{"use_karras_sigmas":true}'},
+        {"timesteps": "[999,499]"},
+        {"sigmas": "[14.6,0]"},
+        {"clip_skip": 1},
     ],
 )
 def test_everything_that_acts_is_in_the_digest(change: dict[str, Any]) -> None:
@@ -134,6 +142,13 @@ def test_the_pixel_format_is_in_the_digest() -> None:
             {"init_image": KEYS[0], "mask_image": KEYS[1]},
             {"init_image": KEYS[0], "mask_image": KEYS[1], "strength": 1},
         ),
+        (
+            {"timesteps": "[999,499]", "num_inference_steps": 20},
+            {"timesteps": "[999,499]", "num_inference_steps": 30},
+        ),
+        ({"sigmas": "[9,0]"}, {"sigmas": "[9,0]", "num_inference_steps": 1}),
+        ({"vae": None}, {"vae": "owner/vae"}),
+        ({"loras": '[{"name":"a","weight":1}]'}, {"loras": '[{"name":"b","weight":1}]'}),
         ({"eta": 0.0, "scheduler": "DDIMScheduler"}, {"eta": -0.0, "scheduler": "DDIMScheduler"}),
     ],
 )
@@ -202,8 +217,11 @@ def test_digests_are_equal_only_where_the_acting_fields_are(one: Job, other: Job
     same = [
         getattr(acting(one, pin), name) == getattr(acting(other, pin), name)
         for name in FIELDS
-        if name not in ("model", "revision")
+        if name not in ("model", "revision", "vae", "loras")
     ]
+    # the fingerprint stands for the names of LoRAs
+    weights = [[*lora_weights(job.loras).values()] for job in (one, other)]
+    same.append((one.loras is None) == (other.loras is None) and weights[0] == weights[1])
     assert (job_digest(one, pin) == job_digest(other, pin)) is all(same)
 
 
@@ -217,7 +235,9 @@ def test_one_changed_field_acts_or_is_dropped_for_a_reason(job: Job, data: st.Da
         return
     reasons = [
         getattr(job, name) == value,
-        name in ("model", "revision"),
+        name in ("model", "revision", "vae"),
+        name == "loras" and job.loras is not None and value is not None
+        and [*lora_weights(job.loras).values()] == [*lora_weights(value).values()],
         name in ("height", "width") and {getattr(job, name), value} <= {None, 64},
         name == "scheduler" and {job.scheduler, value} <= {None, "PNDMScheduler"},
         name == "eta" and (job.scheduler or "PNDMScheduler") not in (

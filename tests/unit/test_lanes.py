@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.fields import FIELDS
-from shared.lanes import cost, lane_key, model_key, recipe_key
+from shared.lanes import cost, lane_key, model_key, recipe_key, weights_key
 from tests.factories import make_job
 from tests.strategies import FIELD_VALUES
 
@@ -23,13 +23,20 @@ OTHER: dict[str, Any] = {
     "model": "other",
     "revision": "main",
     "variant": "fp16",
+    "vae": "owner/vae",
+    "loras": '[{"name":"owner/lora","weight":1}]',
+    "safety_checker": "off",
     "height": 512,
     "width": 512,
     "scheduler": "DDIMScheduler",
+    "scheduler_config": '{"use_karras_sigmas":true}',
     "num_inference_steps": 20,
+    "timesteps": "[999,499]",
+    "sigmas": "[14.6,0]",
     "guidance_rescale": 0.5,
     "eta": 0.5,
     "generator_device": "cuda",
+    "clip_skip": 1,
     "prompt": "a blue square",
     "negative_prompt": "",
     "seed": 1,
@@ -109,6 +116,8 @@ def test_what_varies_inside_a_batch_decides_neither(name: str) -> None:
         ({"scheduler": None, "eta": 0.5}, {"scheduler": None}, False),
         ({"eta": 0}, {"eta": 0.0}, True),
         ({"eta": -0.0}, {"eta": 0.0}, True),
+        ({"sigmas": "[9,0]", "num_inference_steps": 9}, {"sigmas": "[9,0]"}, True),
+        ({"sigmas": "[9,0]"}, {"timesteps": "[9,0]"}, False),
     ],
 )
 def test_fields_that_cannot_act_do_not_split_recipes(
@@ -120,6 +129,21 @@ def test_fields_that_cannot_act_do_not_split_recipes(
 def test_null_and_the_word_null_are_two_models() -> None:
     assert model_key("demo", None, None) != model_key("demo", "null", None)
     assert model_key("demo", "fp16", None) != model_key("demo", None, "fp16")
+
+
+def test_keys_of_the_first_version_stay_as_they_were() -> None:
+    """Sweeps that are queued have them: see docs/manifest.md."""
+    assert model_key("demo", None, None) == "43e9ed0d37e680b8"
+    assert weights_key(make_job()) == "43e9ed0d37e680b8"
+    assert lane_key(make_job()) == "564be58e92faa41d"
+    ddim = make_job(scheduler="DDIMScheduler", num_inference_steps=20)
+    assert recipe_key(ddim) == "de34c08c5ad203b6"
+
+
+def test_how_strongly_a_lora_acts_is_no_matter_of_the_weights() -> None:
+    half, full = (make_job(loras=f'[{{"name":"a","weight":{weight}}}]') for weight in (0.5, 1))
+    assert weights_key(half) == weights_key(full) != weights_key(make_job())
+    assert lane_key(half) != lane_key(full)
 
 
 @given(st.fixed_dictionaries(FIELD_VALUES))
@@ -145,6 +169,7 @@ def test_every_job_costs_something(fields: dict[str, Any]) -> None:
             },
             30,
         ),
+        ({"num_inference_steps": 1, "guidance_scale": 1, "timesteps": "[9,5,1]"}, 3),
         ({"num_inference_steps": 1, "guidance_scale": 1, "width": 256, "height": 512}, 0.5),
     ],
 )

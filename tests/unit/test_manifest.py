@@ -147,6 +147,30 @@ def test_an_input_from_outside_the_bucket_is_refused(fields: dict[str, Any], pro
     assert str(refused.value).startswith("manifest: fixed.")
 
 
+def test_fields_of_later_versions_are_left_out_where_they_are_null() -> None:
+    bare = make_sweep().manifest
+    added = {name for name, field in FIELDS.items() if field.added}
+    assert not added & set(json.loads(bare.text)["fixed"])
+    assert added <= set(parse_manifest(bare.text).fixed)
+
+    spelt_out = make_sweep(**dict.fromkeys(added)).manifest
+    assert spelt_out.text == bare.text
+    written = json.loads(bare.text)
+    written["fixed"] |= dict.fromkeys(added)
+    assert parse_manifest(json.dumps(written)).digest == bare.digest
+
+
+def test_a_structured_value_of_a_stranger_is_made_canonical() -> None:
+    one = make_sweep(scheduler_config={"b": 1.0, "a": True}).manifest
+    written = json.loads(one.text)
+    assert written["fixed"]["scheduler_config"] == '{"a":true,"b":1}'
+    written["fixed"]["scheduler_config"] = '{"b": 1.0, "a": true}'
+    assert parse_manifest(json.dumps(written)).digest == one.digest
+    written["fixed"]["scheduler_config"] = {"b": 1}
+    with pytest.raises(InvalidManifest, match=r"fixed\.scheduler_config is .* not a JSON string"):
+        parse_manifest(json.dumps(written))
+
+
 def test_the_canonical_text_is_this() -> None:
     assert make_sweep(name="shapes", prompt=["b", "a"], seed="0..9").manifest.text == (
         '{"axes":[{"columns":[["b","a"]],"fields":["prompt"]},'
