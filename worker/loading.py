@@ -18,12 +18,13 @@ from shared.pin import Pin
 from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
 from worker.embeddings import EMBEDDING_NAMES
-from worker.fingerprint import fingerprint, with_parts
+from worker.fingerprint import file_fingerprint, fingerprint, with_parts
 from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
 from worker.parts import Adapters, locate_parts, put_in
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
+from worker.single_file import config_folder, is_single_file, load_single_file
 
 __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 
@@ -145,12 +146,18 @@ def load_pipeline(
     try:
         folder, from_hub = locate(source)
         parts = locate_parts(source)
-        weights = with_parts(fingerprint(folder, from_hub=from_hub), parts.fingerprints())
+        single = is_single_file(folder)
+        config = config_folder(source, folder) if single else folder
+        own = file_fingerprint(folder, config) if single else fingerprint(folder, from_hub=from_hub)
+        weights = with_parts(own, parts.fingerprints())
     except OSError as error:
         raise ModelError(
             f"model {source.model!r} can't be read: {error}; check the folder's permissions"
         ) from error
-    pipeline = _from_folder(source, folder, dtype)
+    if single:
+        pipeline = load_single_file(source, folder, config, dtype)
+    else:
+        pipeline = _from_folder(source, folder, dtype)
     adapters, refusal = put_in(pipeline, parts, dtype)
     pipeline.set_progress_bar_config(disable=True)
     try:
