@@ -66,6 +66,20 @@ def _is_path(model: str) -> bool:
     )
 
 
+def check_part(kind: str, name: str) -> None:
+    """Refuse a VAE's or a LoRA's path that is not there, before anything is started for it.
+
+    Raises:
+        InvalidSweep: It is a path to nothing.
+    """
+    if _is_path(name) and not Path(name).exists():
+        raise InvalidSweep(
+            f"{kind} {name!r} does not exist: name a hub id, a folder or a .safetensors file",
+            field=kind,
+            value=name,
+        )
+
+
 def check_model_folder(model: str) -> None:
     """Refuse a local path that can't be a checkpoint, before anything is started for it.
 

@@ -1,4 +1,4 @@
-"""Load a checkpoint: hub id or local directory, safetensors only, no code but our own."""
+"""Load a checkpoint: hub id, folder or file, safetensors only, no code but our own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared.fields import FIELDS
 from shared.pin import Pin
 from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
-from worker.embeddings import EMBEDDING_NAMES
+from worker.embeddings import EMBEDDING_NAMES, skips_layers
 from worker.fingerprint import file_fingerprint, fingerprint, with_parts
 from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
@@ -91,6 +91,10 @@ class LoadedModel:
     def fields(self) -> tuple[str, ...]:
         """Fields of a job that can act on it, in the order of their table."""
         idle = set() if self.scheduling.taking_eta else {"eta"}
+        if not skips_layers(self.pipeline):
+            idle.add("clip_skip")
+        if getattr(self.pipeline, "safety_checker", None) is None:
+            idle.add("safety_checker")
         if self.embeds_guidance:
             idle |= {"negative_prompt", "guidance_rescale"}
         return tuple(name for name in FIELDS if name in (OURS | self.accepts) and name not in idle)
