@@ -26,7 +26,8 @@ def absolute_model(model: str, folder: Path | None = None) -> str:
         folder: What a relative path starts from; None is the current one.
     """
     start = folder or Path.cwd()
-    if model == DEMO or not (_is_path(model) or (model and (start / model / INDEX).is_file())):
+    local = bool(model) and ((start / model / INDEX).is_file() or _is_file(start / model))
+    if model == DEMO or not (_is_path(model) or local):
         return model
     return os.path.abspath(start / os.path.expanduser(model))
 
@@ -42,9 +43,11 @@ def absolute_part(name: str, folder: Path | None = None) -> str:
 
 def _is_weights(path: Path) -> bool:
     """A file of weights, or a folder with some."""
-    if path.is_file():
-        return path.suffix == ".safetensors"
-    return path.is_dir() and any(path.glob("*.safetensors"))
+    return _is_file(path) or (path.is_dir() and any(path.glob("*.safetensors")))
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix == ".safetensors" and path.is_file()
 
 
 def is_local(model: str) -> bool:
@@ -63,6 +66,20 @@ def _is_path(model: str) -> bool:
     )
 
 
+def check_part(kind: str, name: str) -> None:
+    """Refuse a VAE's or a LoRA's path that is not there, before anything is started for it.
+
+    Raises:
+        InvalidSweep: It is a path to nothing.
+    """
+    if _is_path(name) and not Path(name).exists():
+        raise InvalidSweep(
+            f"{kind} {name!r} does not exist: name a hub id, a folder or a .safetensors file",
+            field=kind,
+            value=name,
+        )
+
+
 def check_model_folder(model: str) -> None:
     """Refuse a local path that can't be a checkpoint, before anything is started for it.
 
@@ -74,6 +91,8 @@ def check_model_folder(model: str) -> None:
     path = Path(model)
     if not path.exists():
         problem = "does not exist"
+    elif _is_file(path):
+        return
     elif not path.is_dir():
         problem = "is a file"
     elif not (path / INDEX).is_file():

@@ -98,7 +98,7 @@ def _table(*fields: Field) -> dict[str, Field]:
 
 
 FIELDS: dict[str, Field] = _table(
-    Field(name="model", kind="text", decides="lane", help="hub id or local directory"),
+    Field(name="model", kind="text", decides="lane", help="hub id, folder or .safetensors file"),
     Field(
         name="revision", kind="text", decides="lane", nullable=True, help="hub branch, tag, commit"
     ),

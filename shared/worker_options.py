@@ -34,6 +34,7 @@ class WorkerOptions:
         variant: Weight file variant of all of them.
         vaes: VAEs that jobs may ask for, by hub id (``NAME@REVISION``) or folder.
         loras: LoRAs that jobs may ask for, by hub id, folder or file.
+        single_file_config: Folder whose configuration models in a single file take.
         allow: Patterns such as ``owner/*`` of further models, VAEs and LoRAs.
         batch_size: Images a batch; None measures it.
         device: ``cuda``, ``mps``, ``cpu`` or None for the best there is.
@@ -52,6 +53,7 @@ class WorkerOptions:
     vaes: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    single_file_config: str | None = None
     batch_size: int | None = None
     device: str | None = None
     dtype: str | None = None

@@ -147,6 +147,13 @@ class PromptEmbeddings:
         return embedded
 
 
+def skips_layers(pipeline: Any) -> bool:
+    """Whether ``clip_skip`` can act: diffusers 0.42 looks for a part of Stable Diffusion 1's and
+    2's text encoder that transformers 5 no longer has."""
+    encoder = getattr(pipeline, "text_encoder", None)
+    return type(pipeline).__name__ != "StableDiffusionPipeline" or hasattr(encoder, "text_model")
+
+
 def _no_clip_skip(pipeline: Any, skip: int, error: Exception) -> str:
     """Why layers can't be left out: too many, or a library that moved what diffusers looks for."""
     name = type(pipeline).__name__

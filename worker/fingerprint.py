@@ -49,10 +49,19 @@ def with_parts(model: str, parts: Mapping[str, str | list[str]]) -> str:
     return f"{model}+{sha256_hex(canonical_json(dict(parts)))}" if parts else model
 
 
-def file_fingerprint(path: Path) -> str:
-    """``"sha256:<hex>"`` of one file's content."""
+def file_fingerprint(path: Path, config: Path | None = None) -> str:
+    """``"sha256:<hex>"`` of one file's content.
+
+    Args:
+        config: A folder whose configurations and tokenizers, but not weights, are used with it.
+    """
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        digest = hashlib.file_digest(file, "sha256")
+    for name, other in sorted(_files(config)) if config is not None else ():
+        if other.suffix != ".safetensors":
+            body = other.read_bytes()
+            digest.update(f"\0{name}\0{len(body)}\0".encode() + body)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:

@@ -1,4 +1,4 @@
-"""Load a checkpoint: hub id or local directory, safetensors only, no code but our own."""
+"""Load a checkpoint: hub id, folder or file, safetensors only, no code but our own."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from shared.fields import FIELDS
 from shared.pin import Pin
 from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
-from worker.embeddings import EMBEDDING_NAMES
-from worker.fingerprint import fingerprint, with_parts
+from worker.embeddings import EMBEDDING_NAMES, skips_layers
+from worker.fingerprint import file_fingerprint, fingerprint, with_parts
 from worker.kinds import KindPipelines, is_unconditional
 from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
 from worker.parts import Adapters, locate_parts, put_in
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
+from worker.single_file import config_folder, is_single_file, load_single_file
 
 __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 
@@ -96,6 +97,10 @@ class LoadedModel:
     def fields(self) -> tuple[str, ...]:
         """Fields of a job that can act on it, in the order of their table."""
         idle = set() if self.scheduling.taking_eta else {"eta"}
+        if not skips_layers(self.pipeline):
+            idle.add("clip_skip")
+        if getattr(self.pipeline, "safety_checker", None) is None:
+            idle.add("safety_checker")
         if self.embeds_guidance:
             idle |= {"negative_prompt", "guidance_rescale"}
         kinds = KindPipelines(self.pipeline, self.accepts)
@@ -159,12 +164,18 @@ def load_pipeline(
     try:
         folder, from_hub = locate(source)
         parts = locate_parts(source)
-        weights = with_parts(fingerprint(folder, from_hub=from_hub), parts.fingerprints())
+        single = is_single_file(folder)
+        config = config_folder(source, folder) if single else folder
+        own = file_fingerprint(folder, config) if single else fingerprint(folder, from_hub=from_hub)
+        weights = with_parts(own, parts.fingerprints())
     except OSError as error:
         raise ModelError(
             f"model {source.model!r} can't be read: {error}; check the folder's permissions"
         ) from error
-    pipeline = _from_folder(source, folder, dtype)
+    if single:
+        pipeline = load_single_file(source, folder, config, dtype)
+    else:
+        pipeline = _from_folder(source, folder, dtype)
     adapters, refusal = put_in(pipeline, parts, dtype)
     pipeline.set_progress_bar_config(disable=True)
     try:

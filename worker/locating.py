@@ -23,6 +23,7 @@ class ModelSource:
     Attributes:
         vae: Hub id or folder of what replaces the checkpoint's VAE.
         loras: Hub ids, folders or files of what is put into it.
+        config: Folder whose configuration a model in a single file takes.
     """
 
     model: str
@@ -30,6 +31,7 @@ class ModelSource:
     variant: str | None = None
     vae: str | None = None
     loras: tuple[str, ...] = ()
+    config: str | None = None
 
 
 def locate(source: ModelSource) -> tuple[Path, bool]:
@@ -61,11 +63,13 @@ def looks_like_a_path(model: str) -> bool:
 
 
 def _check_folder(model: str, path: Path) -> None:
-    """Raise for what is not a diffusers directory with safetensors weights."""
+    """Raise for what is neither a diffusers directory nor a file with safetensors weights."""
     if path.is_file():
+        if path.suffix == ".safetensors":
+            return
         raise ModelError(
-            f"model {model!r} is a single file: name a diffusers directory "
-            "(diffusers' from_single_file(...).save_pretrained(FOLDER) makes one)"
+            f"model {model!r} is a file, but no .safetensors, and other kinds can run code when "
+            "loaded: convert it where you trust it"
         )
     if not (path / "model_index.json").is_file():
         raise ModelError(

@@ -247,7 +247,7 @@ class WorkerProcess:
         device = pick_device(options.device)
         leave_a_core(device)
         loaded = load_pipeline(
-            _resolve(source),
+            _resolve(replace(source, config=options.single_file_config)),
             device=device,
             dtype=None if options.dtype is None else DTYPES[options.dtype],
             attention_slicing=int(slicing) if slicing.isdecimal() else slicing,

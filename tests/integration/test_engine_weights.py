@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from tests.pictures import all_rendered, assert_same_picture, mixed_jobs, quick_
 from tests.tiny_models import save_sdxl
 from tests.tiny_parts import save_lora, save_vae
 from worker.engine import StockEngine
+from worker.fingerprint import file_fingerprint, with_parts
 from worker.loading import LoadedModel, ModelSource, load_pipeline
 
 pytestmark = [
@@ -107,7 +112,6 @@ def test_loras_are_loaded_once_and_switched_by_batch(demo_folder: Path, parts: P
 
 
 def test_fingerprints_follow_content_and_not_names(demo_folder: Path, parts: Path) -> None:
-    import shutil
 
     def weights(**given: Any) -> str:
         return Pin.from_text(load(demo_folder, **given).pin).weights
@@ -207,3 +211,41 @@ def test_a_whole_checkpoints_folder_lends_its_vae(demo_folder: Path, parts: Path
     assert loaded.refusal is None
     wanted = json.loads((parts / "sdxl" / "vae" / "config.json").read_text())
     assert loaded.pipeline.vae.config.scaling_factor == wanted["scaling_factor"]
+
+
+def test_vaes_and_loras_from_the_hubs_cache_are_known_by_commit_and_content(
+    demo_folder: Path, parts: Path, tmp_path: Path
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for kind in ("vae", "one"):
+        repository = tmp_path / "hub" / f"models--owner--{kind}"
+        shutil.copytree(parts / kind, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+    code = (
+        "import sys, torch\n"
+        "from shared.errors import ModelError\n"
+        "from worker.loading import ModelSource, load_pipeline\n"
+        "pairs = ('owner/vae', 'owner/one'), ('owner/no', None), (None, 'owner/no@v2')\n"
+        "for vae, lora in pairs:\n"
+        "    source = ModelSource(model=sys.argv[1], vae=vae, loras=(lora,) if lora else ())\n"
+        "    try:\n"
+        "        print(load_pipeline(source, device=torch.device('cpu')).fingerprint)\n"
+        "    except ModelError as error:\n"
+        "        print(error)\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(demo_folder)],
+        env=clean | {"OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    cached, no_vae, no_lora = done.stdout.splitlines()
+    lora = file_fingerprint(parts / "one" / "pytorch_lora_weights.safetensors")
+    own = load(demo_folder).fingerprint
+    assert cached == with_parts(own, {"vae": f"hub:{commit}", "loras": [lora]})
+    assert no_vae.startswith("vae 'owner/no' is not in the local cache and HF_HUB_OFFLINE is set")
+    assert no_lora.startswith("lora 'owner/no' is not in the local cache")

@@ -35,8 +35,14 @@ from tests.input_files import noise_bytes, write_picture
 ROOT = Path(__file__).parents[2]
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
-PAGES = ["README.md", "docs/sweeps.md"]
-OURS = ["docs/sweeps.md", "docs/manifest.md", "docs/glossary.md", "CONTRIBUTING.md"]
+PAGES = ["README.md", "docs/sweeps.md", "docs/models.md"]
+OURS = [
+    "docs/sweeps.md",
+    "docs/models.md",
+    "docs/manifest.md",
+    "docs/glossary.md",
+    "CONTRIBUTING.md",
+]
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -212,6 +212,7 @@ def test_an_image_says_how_it_was_sampled_and_can_be_made_again(tmp_path: Any) -
     parameters = Image.open(BytesIO(body)).text["parameters"]
     origin = read_origin(body)
     (tmp_path / "again.yaml").write_text(sweep_text(origin, name="x.png"))
+    assert f"sigmas: {{fixed: {SIGMAS}}}" in (tmp_path / "again.yaml").read_text()
     again = load_sweep(tmp_path / "again.yaml").layout.job(0)
 
     assert parameters.splitlines()[1] == (

@@ -12,10 +12,12 @@ from producer.absolute_models import absolute_models
 from producer.models import weights_of
 from shared.errors import InvalidManifest
 from shared.lanes import weights_key
+from shared.settings import VARIABLES
 from shared.structured import MAX_LORAS
 from shared.sweep import Sweep
 from shared.weights import AllowList, WeightsName
 from shared.worker_options import WorkerOptions
+from tests.command_line import caller
 from tests.factories import make_job, make_sweep
 
 LORAS = '[{"name":"owner/a","weight":1},{"name":"owner/b","weight":0.5}]'
@@ -131,6 +133,19 @@ def test_paths_of_vaes_and_loras_are_made_absolute_wherever_they_stand(tmp_path:
     ):
         (job,) = _jobs(absolute_models({"model": "demo", "prompt": "a", **written}, tmp_path))
         assert WeightsName.of(job).loras == (style,), written
+
+
+def test_a_part_that_is_not_there_is_refused_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLES["redis_url"], raising=False)
+    seedbed = caller(capsys)
+    for option, field in (("--vae", "vae"), ("--loras", "loras")):
+        done = seedbed("run", "-p", "a", option, "./nowhere.safetensors")
+        assert done.code == 2
+        assert done.is_one_sentence
+        assert f"{field} '/" in done.err
+        assert "nowhere.safetensors' does not exist: name a hub id, a folder or" in done.err
 
 
 def _jobs(values: dict[str, object]) -> list[Any]:
