@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, Value, shown
+from shared.fields import FIELDS, INPUT_KEY, Value, shown
 from shared.object_keys import render_template, template_names
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ MAX_NAME_BYTES = 200
 """File systems stop at 255 bytes a name; the rest is for those who add to it."""
 SLUG_CHARS = (60, 45, 30, 20, 12, 8, 4)
 """What is kept of a text, the most that leaves the name short enough."""
+INPUT_DIGITS = 12
+"""Of an input file's SHA-256: enough to tell those of one sweep apart."""
 INDEX_DIGITS = 6
 """Names sort as their indices up to a million images; larger sweeps get more digits."""
 MAX_COMPARED = 1_000_000
@@ -107,6 +109,8 @@ def slug(value: Value, limit: int = SLUG_CHARS[0]) -> str:
         return f"{value:g}" if value == float(f"{value:g}") else repr(value)
     if isinstance(value, int):
         return str(value)
+    if INPUT_KEY.fullmatch(value):
+        return value.removeprefix("inputs/")[:INPUT_DIGITS]
     return _BREAKS.sub("-", value).strip("-._")[:limit].strip("-._") or "empty"
 
 

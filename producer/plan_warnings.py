@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from shared.fields import Value
+from shared.fields import FIELDS, Value
 from shared.manifest import Manifest
 from shared.schedulers import takes_eta
 
@@ -18,8 +18,10 @@ def warnings_of(manifest: Manifest) -> tuple[str, ...]:
     return (
         *_guidance_warnings(values),
         *_eta_warnings(values),
+        *_steps_warnings(values),
         *_size_warnings(values),
         *_prompt_warnings(values),
+        *_strength_warnings(values),
     )
 
 
@@ -76,6 +78,18 @@ def _eta_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
         yield "eta acts only if the checkpoint's own scheduler takes it: name one, DDIMScheduler"
 
 
+def _steps_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
+    lists = [name for name in ("timesteps", "sigmas") if any(values[name])]
+    steps = values["num_inference_steps"]
+    if lists and len(steps) > 1:
+        yield (
+            f"num_inference_steps can't act where {' or '.join(lists)} is given: its "
+            f"{len(steps):,} values make the same image there; leave it out"
+        )
+    elif lists and steps[0] != FIELDS["num_inference_steps"].default:
+        yield f"num_inference_steps can't act where {' or '.join(lists)} is given: leave it out"
+
+
 def _size_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
     for name in ("height", "width", "scheduler"):
         if None in values[name] and len(values[name]) > 1:
@@ -87,6 +101,13 @@ def _size_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
     if (None in height) != (None in width):
         given, own = ("width", "height") if None in height else ("height", "width")
         yield f"{given} is given but {own} is not: the checkpoint's own {own} is used"
+
+
+def _strength_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:
+    strength = values["strength"]
+    if None in values["init_image"] and any(value is not None for value in strength):
+        same = f": its {len(strength):,} values make the same image there"
+        yield f"strength can't act where init_image is null{same if len(strength) > 1 else ''}"
 
 
 def _prompt_warnings(values: dict[str, Sequence[Value]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from shared.addressing import Address, address
 from shared.errors import InvalidManifest, ObjectMissing, UnknownSweep
 from shared.fields import Value, shown
 from shared.job import Job
-from shared.lanes import model_key
+from shared.lanes import weights_key
 from shared.layout import Layout
 from shared.manifest import Manifest, parse_manifest
 from shared.pin import Pin
@@ -109,7 +109,7 @@ class SweepResults:
         return line_of(index, self.varying(index))
 
     def _pin_of(self, job: Job) -> Pin | None:
-        return self.pins.get(model_key(job.model, job.revision, job.variant))
+        return self.pins.get(weights_key(job))
 
 
 def line_of(index: int, values: Mapping[str, Value]) -> str:

@@ -69,7 +69,9 @@ class RunPool:
                 field="variant",
             )
         arguments = [f"--variant={variant}" for variant in variants if variant is not None]
-        self._start_stack([item.option for item in weights], [*arguments, *self._worker_args])
+        arguments += dict.fromkeys(part for item in weights for part in item.parts)
+        models = list(dict.fromkeys(item.option for item in weights))
+        self._start_stack(models, [*arguments, *self._worker_args])
 
     def follow(self, sweep_id: str) -> Iterator[SweepStatus]:
         """The sweep's status again and again, until there is nothing more to wait for.

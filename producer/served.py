@@ -18,6 +18,8 @@ class ServedModel:
         model: Hub id or folder.
         revision: Hub branch, tag or commit.
         variant: Weight files' variant.
+        vae: Put in place of the checkpoint's.
+        loras: Put into it.
         key: The queue's name for these three.
         weights: Fingerprint; None, like all that follow from it, until a worker has loaded it,
             or where the worker is of another version.
@@ -44,6 +46,8 @@ class ServedModel:
     scheduler: str | None = None
     schedulers: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
+    vae: str | None = None
+    loras: tuple[str, ...] = ()
     pin: str | None = None
     workers: int = 0
     loaded: int = 0
@@ -101,6 +105,8 @@ def _describe(pin: str | None, group: list[tuple[Mapping[str, Any], bool]]) -> S
         revision=known["revision"],
         variant=known["variant"],
         key=known["key"],
+        vae=known.get("vae"),
+        loras=tuple(known.get("loras", ())),
         weights=parsed.weights if parsed else None,
         dtype=parsed.dtype if parsed else None,
         height=parsed.height if parsed else None,

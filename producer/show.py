@@ -13,8 +13,8 @@ from shared.errors import InvalidInput
 from shared.fields import FIELDS, REQUIRED, Value, check_value
 from shared.image_metadata import read_metadata
 
-HUB_WEIGHTS = re.compile(r"hub:([0-9a-f]{40})")
-"""Weights that are a commit of a hub repository."""
+HUB_WEIGHTS = re.compile(r"hub:([0-9a-f]{40})(?:\+[0-9a-f]{64})?")
+"""Weights that are a commit of a hub repository, perhaps with a VAE or LoRAs put in."""
 HARMFUL = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories that a terminal obeys instead of showing."""
 

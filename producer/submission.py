@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from producer.done import done_positions
+from producer.models import weights_of
 from producer.results import SweepResults
 from producer.stored import stored_sizes
 from shared.errors import InvalidManifest, InvalidSettings, StorageError, UnknownSweep
 from shared.records import manifest_key
 from shared.stored_chunks import upload_chunks
+from shared.stored_inputs import upload_inputs
 
 if TYPE_CHECKING:
     from shared.layout import Layout
@@ -69,18 +71,22 @@ class Submitter:
 
         Raises:
             InvalidSettings: Storage or queue are not what the settings say, or the sweep has
-                rows in chunks and there are no credentials to store them.
+                rows in chunks or input files and there are no credentials to store them.
+            InvalidSweep: An input file has changed since the sweep was read, or one that was
+                named by its key is not in the bucket.
             StorageError: Storage does not answer; nothing was queued.
             QueueUnavailable: Redis does not answer.
         """
         has_storage = self._storage.has_credentials
-        if not has_storage and sweep.manifest.tables:
+        if not has_storage and (sweep.manifest.tables or sweep.inputs):
+            what = "rows" if sweep.manifest.tables else "input files"
             raise InvalidSettings(
-                "the sweep's rows are kept in the bucket, and there are no credentials for it: set "
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+                f"the sweep's {what} are kept in the bucket, and there are no credentials for it: "
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
         if has_storage:
             self._store_manifest(sweep)
+        self._queue.note_weights(item for item in weights_of(sweep.layout) if not item.plain)
         submitted = self._queue.submit(make_record(sweep, self._owner))
         reused = missing = 0
         checked = (
@@ -110,6 +116,7 @@ class Submitter:
             known = text
         if known == text:
             self._storage.check()
+            upload_inputs(self._storage, sweep.inputs)
             for table in sweep.manifest.tables:  # before the queue can hand out their jobs
                 upload_chunks(self._storage, table.source, table.digests)
             key = manifest_key(sweep.id)

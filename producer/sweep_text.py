@@ -78,6 +78,8 @@ def quoted(text: str) -> str:
 
 def _line(field: str, value: Value, *, commit: bool, hidden: bool = False) -> str:
     said = f"{field}: {_written(value)}"
+    if FIELDS[field].structured and value is not None:
+        said = f"{field}: {{fixed: {value}}}"  # JSON is YAML, and is for people to change
     if field == "prompt":
         said = f"prompt:\n  - {_written(value)}"
     comment = COMMENTS.get(field, FIELDS[field].help)

@@ -47,7 +47,8 @@ class Axis:
     def distinct(self, name: str) -> Sequence[Value]:
         """A field's different values, read from no chunk where the field decides lane or recipe.
 
-        Of ``guidance_scale`` in a table that is one value above 1 and one that is not.
+        Of ``guidance_scale`` in a table that is one value above 1 and one that is not; of
+        ``init_image``, one that is given and null.
         """
         if self.table is not None and name in self.table.deciding:
             place = self.table.deciding.index(name)

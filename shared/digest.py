@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from shared.canonical import canonical_json, sha256_hex
 from shared.fields import Value
 from shared.job import Job
+from shared.kinds import strength_of
 from shared.pin import Pin
+from shared.sampling import explicit_steps, planned_steps
 from shared.schedulers import takes_eta
+from shared.structured import lora_weights
 
-_NAMES_OF_WEIGHTS = ("model", "revision")
+_NAMES_OF_WEIGHTS = ("model", "revision", "vae")
 """The pin's fingerprint stands for these: the same weights under another name are the same.
 Not for the variant, which picks among the weight files of one commit."""
 
@@ -27,12 +30,17 @@ def acting_values(job: Job, pin: Pin) -> dict[str, Value]:
     values["height"] = job.height or pin.height
     values["width"] = job.width or pin.width
     values["scheduler"] = scheduler
-    if not job.guided and not pin.embeds_guidance:
+    if pin.unconditional:
+        values["prompt"] = ""
+    if pin.unconditional or (not job.guided and not pin.embeds_guidance):
         values["guidance_scale"] = 1.0
         values["negative_prompt"] = None
         values["guidance_rescale"] = 0.0
     if not takes_eta(scheduler):
         values["eta"] = 0.0
+    values["strength"] = strength_of(job)
+    if explicit_steps(job):
+        values["num_inference_steps"] = planned_steps(job)
     return values
 
 
@@ -47,11 +55,13 @@ def job_digest(job: Job, pin: Pin, *, pixel_format: str = "png") -> str:
 
 def values_digest(acts: Mapping[str, Value], pin: Pin, *, pixel_format: str) -> str:
     """The digest of `acting_values`."""
-    what = {
+    what: dict[str, object] = {
         name: value
         for name, value in acts.items()
         if name not in _NAMES_OF_WEIGHTS and value is not None
     }
+    if "loras" in what:  # the fingerprint has the files, in the order of their names
+        what["loras"] = [*lora_weights(str(what["loras"])).values()]
     return sha256_hex(
         canonical_json(
             {

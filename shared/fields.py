@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import reprlib
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -15,6 +16,7 @@ from typing import Literal, TypeVar
 from shared.errors import InvalidSweep
 from shared.numbers import finite_number, whole_number
 from shared.schedulers import SCHEDULERS
+from shared.structured import STRUCTURED, Unfit, structured_text
 
 Number = TypeVar("Number", int, float)
 Value = str | int | float | None
@@ -22,8 +24,11 @@ Value = str | int | float | None
 
 DEMO_MODEL = "demo"
 """The ``model`` that stands for Seedbed's own small checkpoint, on every machine."""
+INPUT_KEY = re.compile(r"inputs/[0-9a-f]{64}")
+"""Where the bucket keeps an input, under the pool's prefix: named by its content's SHA-256."""
 DEVICES = ("cpu", "cuda")
 """Where noise may be drawn."""
+SWITCH = ("on", "off")
 MAX_TEXT_BYTES = 16_384
 """Bounds a prompt: 77 tokens are a few hundred bytes, T5's 512 tokens a few thousand."""
 SHOWN_CHARS = 60
@@ -43,25 +48,37 @@ class Field:
     Attributes:
         kind: How its text is read.
         decides: ``lane`` (weights and shape), ``recipe`` (how it is sampled), ``guidance``
-            (its being above 1 is part of the recipe, its size is not), or ``row`` (free to
-            vary inside a batch).
+            (its being above 1 is part of the recipe, its size is not), ``kind`` (its being
+            given is part of the lane, what it is is not), ``given`` (the same of the recipe),
+            or ``row`` (free to vary inside a batch).
         default: What absence means, fixed when the sweep is submitted.
         minimum: Smallest value allowed.
         maximum: Largest value allowed.
         multiple_of: For sizes in pixels.
         nullable: Whether ``null`` is a value of its own.
         help: One line for ``--help`` and the docs.
+        added: Came after the first version: manifests and digests leave it out where it is null,
+            so that it renames no sweep and no image that is without it.
     """
 
     name: str
-    kind: Literal["text", "integer", "number", "scheduler", "device"]
-    decides: Literal["lane", "recipe", "guidance", "row"]
+    kind: Literal[
+        "text", "integer", "number", "scheduler", "device", "switch",
+        "settings", "timesteps", "sigmas", "loras", "input",
+    ]  # fmt: skip
+    decides: Literal["lane", "recipe", "guidance", "kind", "given", "row"]
     help: str
     default: Value = None
     minimum: float | None = None
     maximum: float | None = None
     multiple_of: int = 1
     nullable: bool = False
+    added: bool = False
+
+    @property
+    def structured(self) -> bool:
+        """Whether a value is a mapping or a list, see `shared.structured`."""
+        return self.kind in STRUCTURED
 
     @property
     def option(self) -> str:
@@ -69,12 +86,21 @@ class Field:
         return "--" + self.name.replace("_", "-")
 
 
+def _added(
+    name: str,
+    kind: Literal["text", "switch", "settings", "timesteps", "sigmas", "loras"],
+    decides: Literal["lane", "recipe"],
+    text: str,
+) -> Field:
+    return Field(name=name, kind=kind, decides=decides, help=text, nullable=True, added=True)
+
+
 def _table(*fields: Field) -> dict[str, Field]:
     return {field.name: field for field in fields}
 
 
 FIELDS: dict[str, Field] = _table(
-    Field(name="model", kind="text", decides="lane", help="hub id or local directory"),
+    Field(name="model", kind="text", decides="lane", help="hub id, folder or .safetensors file"),
     Field(
         name="revision", kind="text", decides="lane", nullable=True, help="hub branch, tag, commit"
     ),
@@ -85,6 +111,9 @@ FIELDS: dict[str, Field] = _table(
         nullable=True,
         help="weight files' variant, such as fp16",
     ),
+    _added("vae", "text", "lane", "AutoencoderKL in place of the checkpoint's: hub id or folder"),
+    _added("loras", "loras", "lane", "[{name: hub id, folder or file, weight: 0.8}, ...]"),
+    _added("safety_checker", "switch", "recipe", "on or off; null is as the checkpoint has it"),
     Field(
         name="height",
         kind="integer",
@@ -112,6 +141,7 @@ FIELDS: dict[str, Field] = _table(
         nullable=True,
         help="diffusers class; null is the checkpoint's own",
     ),
+    _added("scheduler_config", "settings", "recipe", "what to change of the scheduler's settings"),
     Field(
         name="num_inference_steps",
         kind="integer",
@@ -121,6 +151,8 @@ FIELDS: dict[str, Field] = _table(
         maximum=1000,
         help="denoising steps",
     ),
+    _added("timesteps", "timesteps", "recipe", "falling; in place of num_inference_steps"),
+    _added("sigmas", "sigmas", "recipe", "falling noise levels; in place of num_inference_steps"),
     Field(
         name="guidance_scale",
         kind="number",
@@ -157,6 +189,16 @@ FIELDS: dict[str, Field] = _table(
         help="literal text; null is none",
     ),
     Field(
+        name="clip_skip",
+        kind="integer",
+        decides="recipe",
+        nullable=True,
+        added=True,
+        minimum=1,
+        maximum=24,
+        help="last layers of the text encoder that are left out; null is none",
+    ),
+    Field(
         name="seed",
         kind="integer",
         decides="row",
@@ -172,6 +214,40 @@ FIELDS: dict[str, Field] = _table(
         default="cpu",
         help="where noise is drawn: cpu or cuda",
     ),
+    Field(
+        name="init_image",
+        kind="input",
+        decides="kind",
+        nullable=True,
+        added=True,
+        help="image file to start from; null is noise alone",
+    ),
+    Field(
+        name="mask_image",
+        kind="input",
+        decides="kind",
+        nullable=True,
+        added=True,
+        help="image file, white where the init image is painted anew",
+    ),
+    Field(
+        name="strength",
+        kind="number",
+        decides="recipe",
+        nullable=True,
+        added=True,
+        minimum=0,
+        maximum=1,
+        help="how far from the init image; null is 0.8, and 1 with a mask",
+    ),
+    Field(
+        name="latents",
+        kind="input",
+        decides="given",
+        nullable=True,
+        added=True,
+        help="safetensors file of starting noise; null is the seed's own",
+    ),
 )
 
 REQUIRED = ("model", "prompt")
@@ -185,11 +261,16 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(slip, rights, n=1, cutoff=NEAR)
     holding = [right for right in rights if slip in right] if len(slip) > 2 else []
     if holding:  # "steps" is meant for num_inference_steps, though it is spelt more like "seed"
-        close = [min(holding, key=lambda right: (right.index(slip), len(right)))]
+        close = [min(holding, key=lambda right: (*_depth(slip, right), len(right)))]
     if close:
         return f"did you mean {rights[close[0]]!r}?"
     listed = ", ".join(known[:SHOWN_NAMES])
     return f"it can be {listed}{', ...' if len(known) > SHOWN_NAMES else ''}"
+
+
+def _depth(slip: str, right: str) -> tuple[bool, int]:
+    """Where a slip stands in a right name: as a word of it comes before inside one."""
+    return slip not in right.split("_"), right.index(slip)
 
 
 def shown(value: object) -> str:
@@ -231,6 +312,8 @@ def check_value(name: str, value: object) -> Value:
         if field.nullable:
             return None
         raise InvalidSweep(f"{name} is null: give it {_wanted(field)}", field=name)
+    if field.structured:
+        return _structured(field, value)
     if field.kind in ("integer", "number"):
         number = whole_number(value) if field.kind == "integer" else finite_number(value)
         if number is None:
@@ -241,6 +324,16 @@ def check_value(name: str, value: object) -> Value:
     if not isinstance(value, str):
         raise _bad(field, value)
     return _text(field, value)
+
+
+def _structured(field: Field, value: object) -> Value:
+    try:
+        text = structured_text(field.kind, value)
+    except Unfit as exc:
+        raise InvalidSweep(
+            f"{field.name} {shown(value)} {exc}", field=field.name, value=value
+        ) from exc
+    return text
 
 
 def _text(field: Field, value: str) -> str:
@@ -269,9 +362,20 @@ def _text(field: Field, value: str) -> str:
             field=name,
             value=value,
         )
+    if field.kind == "input" and not INPUT_KEY.fullmatch(value):
+        raise InvalidSweep(
+            f"{name} {shown(value)} is not in the bucket's inputs/: give a file's path, or the key "
+            f"of one that was uploaded, 'inputs/' and 64 hex digits",
+            field=name,
+            value=value,
+        )
     if field.kind == "device" and value not in DEVICES:
         raise InvalidSweep(
             f"{name} {shown(value)} is not known: write cpu or cuda", field=name, value=value
+        )
+    if field.kind == "switch" and value not in SWITCH:
+        raise InvalidSweep(
+            f"{name} {shown(value)} is not known: write on, off or null", field=name, value=value
         )
     if field.decides == "lane" and not value.strip():
         raise InvalidSweep(f"{name} is empty: give it {_wanted(field)}", field=name, value=value)
@@ -299,9 +403,12 @@ def _wanted(field: Field) -> str:
     if field.kind in ("integer", "number"):
         noun = "a whole number" if field.kind == "integer" else "a number"
         return f"{noun} from {field.minimum:g} to {_bound(field.maximum)}"
-    return {"text": "a text", "scheduler": "a diffusers scheduler's class name"}.get(
-        field.kind, "cpu or cuda"
-    )
+    return {
+        "text": "a text",
+        "scheduler": "a diffusers scheduler's class name",
+        "input": "a file's path",
+        "switch": "on or off",
+    }.get(field.kind, "cpu or cuda")
 
 
 def _bound(maximum: float | None) -> str:

@@ -27,11 +27,17 @@ def deciding_fields(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def group_key(names: Sequence[str], values: Sequence[Value]) -> tuple[object, ...]:
-    """What values of deciding fields must share to be one group: of guidance, being above 1."""
+    """What values of deciding fields must share to be one group: of guidance, being above 1; of an
+    init image, being given."""
     return tuple(
-        _guided(value) if FIELDS[name].decides == "guidance" else value
-        for name, value in zip(names, values, strict=True)
+        _deciding(FIELDS[name].decides, value) for name, value in zip(names, values, strict=True)
     )
+
+
+def _deciding(decides: str, value: Value) -> Value:
+    if decides in ("kind", "given"):
+        return value is not None
+    return _guided(value) if decides == "guidance" else value
 
 
 def _guided(value: Value) -> bool:

@@ -55,6 +55,13 @@ SAMPLERS = {
 }
 """diffusers' class to the name that the other tools know; others lose their ``Scheduler``."""
 
+SCHEDULES = {
+    "use_karras_sigmas": "Karras",
+    "use_exponential_sigmas": "Exponential",
+    "use_beta_sigmas": "Beta",
+}
+"""A scheduler's setting to the name that the other tools know."""
+
 
 def encode_png(
     pixels: Image.Image,
@@ -110,10 +117,16 @@ def parameters_text(job: Mapping[str, object], *, size: tuple[int, int]) -> str:
     pairs = {
         "Steps": job.get("num_inference_steps"),
         "Sampler": _sampler(job.get("scheduler")),
+        "Schedule type": _schedule(_inside(job, "scheduler_config")),
         "CFG scale": job.get("guidance_scale"),
         "Seed": job.get("seed"),
         "Size": f"{size[0]}x{size[1]}",
         "Model": job.get("model"),
+        "VAE": job.get("vae"),
+        "Clip skip": job.get("clip_skip"),
+        "Timesteps": job.get("timesteps"),
+        "Sigmas": job.get("sigmas"),
+        "Loras": _loras(_inside(job, "loras")),
     }
     shown = (f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
     lines.append(", ".join(shown))
@@ -222,6 +235,25 @@ def _sampler(scheduler: object) -> str | None:
     if scheduler is None:
         return None
     return SAMPLERS.get(str(scheduler)) or str(scheduler).removesuffix("Scheduler")
+
+
+def _inside(job: Mapping[str, object], name: str) -> object:
+    """What a structured field says, see `shared.structured`."""
+    text = job.get(name)
+    return json.loads(text) if isinstance(text, str) else None
+
+
+def _schedule(settings: object) -> str | None:
+    """The other tools' word for how noise levels are spaced."""
+    if not isinstance(settings, Mapping):
+        return None
+    return next((word for name, word in SCHEDULES.items() if settings.get(name) is True), None)
+
+
+def _loras(items: object) -> str | None:
+    if not isinstance(items, list):
+        return None
+    return ", ".join(f"{item['name']}: {item['weight']}" for item in items)
 
 
 def _quoted(value: object) -> str:

@@ -41,6 +41,7 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("gone:TOKEN", "string", "a token that is over; lives ten minutes"),
     ("finalise", "zset", "sweeps whose finalise item waits, scored by since when"),
     ("rates", "hash", "'model lane recipe' to JSON: measured seconds a job and batch"),
+    ("weights", "hash", "model to JSON: checkpoint, VAE and LoRAs by name"),
     ("worker:ID", "string", "JSON a worker announced; lives as long as it said"),
     ("workers", "set", "ids of workers that have announced themselves"),
 )
@@ -86,6 +87,10 @@ class Keys:
     @property
     def rates(self) -> str:
         return f"{self.base}:rates"
+
+    @property
+    def weights(self) -> str:
+        return f"{self.base}:weights"
 
     @property
     def workers(self) -> str:

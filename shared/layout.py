@@ -18,8 +18,10 @@ from shared.errors import InvalidSweep
 from shared.fields import FIELDS, REQUIRED, Value
 from shared.groups import Group, deciding_fields, group_key
 from shared.job import Job
-from shared.lanes import cost, lane_key, model_key, recipe_key
+from shared.kinds import check_together
+from shared.lanes import cost, lane_key, recipe_key, weights_key
 from shared.manifest import Manifest
+from shared.sampling import check_sampling
 
 MAX_BLOCKS = 4096
 """Bounds the cursors of one sweep, and what one script may touch."""
@@ -62,7 +64,8 @@ class Layout:
         """Cut the axes into groups and the sweep into blocks.
 
         Raises:
-            InvalidSweep: It would take more than MAX_BLOCKS blocks.
+            InvalidSweep: It would take more than MAX_BLOCKS blocks, or some of its jobs have
+                fields that exclude each other, or lack one that another needs.
         """
         self.manifest = manifest
         self.total = manifest.total
@@ -155,12 +158,14 @@ class Layout:
             chosen = _unrank(number, radices)
             picked = [self._groups[axis][group] for axis, group in enumerate(chosen)]
             first = self._first(picked)
+            check_sampling(first)
+            check_together(first)
             size = math.prod(len(group.numbers) for group in picked)
             yield Block(
                 offset=offset,
                 size=size,
                 groups=tuple(chosen),
-                model=model_key(first.model, first.revision, first.variant),
+                model=weights_key(first),
                 lane=lane_key(first),
                 recipe=recipe_key(first),
                 cost=cost(first),

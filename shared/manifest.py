@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from functools import cached_property
 
 from shared.axis import Axis
@@ -45,7 +46,8 @@ class Manifest:
 
     Attributes:
         name: Part of the sweep's id.
-        fixed: Every field that is in no axis, defaults filled in.
+        fixed: Every field that is in no axis, defaults filled in; of those that came after the
+            first version, the text has only what is not null.
         axes: In the user's order; the last varies fastest.
         output: Format and key template.
         reuse: Whether an image already stored is taken instead of rendered again.
@@ -54,7 +56,7 @@ class Manifest:
     name: str
     fixed: dict[str, Value]
     axes: tuple[Axis, ...]
-    output: Output = field(default_factory=Output)
+    output: Output = attribute(default_factory=Output)
     reuse: bool = True
 
     @property
@@ -69,7 +71,11 @@ class Manifest:
             {
                 "seedbed": SCHEMA_VERSION,
                 "name": self.name,
-                "fixed": self.fixed,
+                "fixed": {
+                    name: value
+                    for name, value in self.fixed.items()
+                    if value is not None or not FIELDS[name].added
+                },
                 "axes": [axis.to_json() for axis in self.axes],
                 "output": {"format": self.output.format, "key": self.output.key},
                 "reuse": self.reuse,
@@ -193,6 +199,10 @@ def _manifest(data: object, chunks: ChunkSource) -> Manifest:
     axes = tuple(
         read_axis(item, f"axes[{number}]", chunks) for number, item in enumerate(body["axes"])
     )
+    varying = {name for axis in axes for name in axis.fields}
+    for name, field in FIELDS.items():
+        if field.added and name not in varying:
+            values.setdefault(name, None)
     _check_coverage(list(values), axes)
     for axis in axes:
         if len(axis) == 1 and axis.table is not None:

@@ -22,6 +22,7 @@ class Pin:
         width: The checkpoint's own, pixels.
         scheduler: The checkpoint's own, a diffusers class name.
         embeds_guidance: Whether the model itself takes the guidance scale (LCM, Flux).
+        unconditional: Whether it makes images of noise alone (DDPM): a prompt can't act.
     """
 
     weights: str
@@ -31,10 +32,18 @@ class Pin:
     width: int
     scheduler: str
     embeds_guidance: bool
+    unconditional: bool = False
 
     def to_text(self) -> str:
         """Canonical JSON: workers with equal text may serve one sweep."""
-        return canonical_json(asdict(self))
+        return canonical_json(self.to_record())
+
+    def to_record(self) -> dict[str, object]:
+        """Its members; that of a later version is left out where it says nothing new."""
+        record = asdict(self)
+        if not self.unconditional:
+            del record["unconditional"]
+        return record
 
     @classmethod
     def from_text(cls, text: str) -> Pin:

@@ -240,7 +240,10 @@ class JobQueue(QueueViews, WorkerBoard):
             pairs = sorted(zip(group.positions, group.bytes, strict=True))
             for chunk in _chunks(pairs):
                 positions, sizes = map(_text, zip(*chunk, strict=True))
-                calls.append([group.sweep_id, group.epoch, int(group.reused), positions, sizes])
+                flagged = _text([position for position, _ in chunk if position in group.flagged])
+                calls.append(
+                    [group.sweep_id, group.epoch, int(group.reused), positions, sizes, flagged]
+                )
         newly_done = 0
         finalising: list[str] = []
         stale: list[str] = []

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from shared.errors import InvalidManifest
 from shared.pool_client import PoolClient
 from shared.queue_records import Rate
 from shared.redis_connection import translated_errors
+from shared.weights import WeightsName
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerBoard(PoolClient):
@@ -29,6 +35,32 @@ class WorkerBoard(PoolClient):
         for name, value in sorted(rows.items()):
             model, lane, recipe = name.decode().split(" ")
             found.append(Rate(model=model, lane=lane, recipe=recipe, **json.loads(value)))
+        return found
+
+    def note_weights(self, names: Iterable[WeightsName]) -> None:
+        """Tell workers what their keys stand for, of weights that a sweep needs."""
+        texts: dict[Any, Any] = {name.key: name.to_text() for name in names}
+        if texts:
+            with translated_errors():
+                self.client.hset(self.keys.weights, mapping=texts)
+
+    def weights(self, keys: Sequence[str]) -> dict[str, WeightsName]:
+        """What these keys stand for, as far as somebody has told it rightly."""
+        if not keys:
+            return {}
+        with translated_errors():
+            texts: Any = self.client.hmget(self.keys.weights, list(keys))
+        found = {}
+        for key, text in zip(keys, texts, strict=True):
+            if text is None:
+                continue
+            try:
+                name = WeightsName.from_text(text.decode(errors="replace"))
+            except InvalidManifest as exc:
+                logger.warning("weights not read", extra={"model": key, "error": str(exc)})
+                continue
+            if name.key == key:
+                found[key] = name
         return found
 
     def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:

@@ -190,6 +190,7 @@ class CommitGroup:
         positions: In any order, without repeats.
         bytes: Size of each object, in the order of ``positions``.
         reused: Storage already had them; nothing was rendered.
+        flagged: Those of the positions that a safety checker blacked out.
     """
 
     sweep_id: str
@@ -197,6 +198,7 @@ class CommitGroup:
     positions: Sequence[int]
     bytes: Sequence[int]
     reused: bool = False
+    flagged: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,6 +230,7 @@ class SweepStatus:
 
     Attributes:
         reused: Done jobs whose image storage already had.
+        flagged: Images rendered for it that a safety checker blacked out.
         bytes: Size of all stored images.
         submitted_at: Seconds since 1970, UTC.
         finished_at: When it became done or cancelled, or None.
@@ -253,6 +256,7 @@ class SweepStatus:
     finished_at: float | None
     pins: dict[str, str]
     blocks: int
+    flagged: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

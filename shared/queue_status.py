@@ -60,6 +60,7 @@ def read_status(
                 if name.startswith(PIN_FIELD)
             },
             blocks=blocks,
+            flagged=int(fields.get("flagged", 0)),
         )
     except (KeyError, ValueError) as error:
         raise malformed_sweep(sweep_id) from error

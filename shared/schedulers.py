@@ -48,6 +48,35 @@ TAKES_ETA: frozenset[str] = frozenset(
 )
 """Those whose ``step`` has an ``eta``: with any other, the field can't act."""
 
+TAKES_TIMESTEPS: frozenset[str] = frozenset(
+    {
+        "CMStochasticIterativeScheduler",
+        "DDPMParallelScheduler",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "EulerDiscreteScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "FlowMatchLCMScheduler",
+        "HeunDiscreteScheduler",
+        "LCMScheduler",
+        "SCMScheduler",
+        "TCDScheduler",
+    }
+)
+"""Those whose ``set_timesteps`` takes ``timesteps``."""
+
+TAKES_SIGMAS: frozenset[str] = frozenset(
+    {
+        "EDMEulerScheduler",
+        "EulerDiscreteScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "FlowMatchLCMScheduler",
+        "UniPCMultistepScheduler",
+    }
+)
+"""Those whose ``set_timesteps`` takes ``sigmas``."""
+
 
 def takes_eta(scheduler: str | None) -> bool:
     """Whether ``eta`` can act; unknown (the checkpoint's own scheduler) counts as yes."""

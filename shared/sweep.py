@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from shared.each_value import change_values
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS, nearest, shown
+from shared.input_files import InputFile, InputFiles
 from shared.layout import Layout
 from shared.manifest import (
     FORMATS,
@@ -20,6 +22,7 @@ from shared.numbers import finite_number, whole_number
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
 from shared.ranges import MAX_VALUES
 from shared.sweep_axes import read_axes
+from shared.sweep_inputs import check_inputs
 
 DIRECTIVES = (
     "zip",
@@ -47,12 +50,14 @@ class Sweep:
         priority: -100 to 100, higher first; not part of the id.
         weight: Share among sweeps of one priority and owner, above 0; not part of the id.
         notes: What was mended on the way, one sentence each (repetitions dropped).
+        inputs: The files that it names, by their keys in the bucket.
     """
 
     manifest: Manifest
     priority: int = 0
     weight: float = 1.0
     notes: tuple[str, ...] = ()
+    inputs: Mapping[str, InputFile] = field(default_factory=dict, compare=False)
 
     @classmethod
     def define(cls, **values: object) -> Sweep:
@@ -82,8 +87,9 @@ class Sweep:
                 )
         notes: list[str] = []
         repeat = _directive_integer(values, "num_images_per_prompt", 1, MAX_VALUES, default=1)
-        axes = read_axes(values, notes, repeat=repeat)
-        fixed = {name: field.default for name, field in FIELDS.items()}
+        inputs = InputFiles()
+        axes = read_axes(change_values(values, inputs.changes), notes, repeat=repeat)
+        fixed = {name: entry.default for name, entry in FIELDS.items()}
         for axis in axes:
             if len(axis) == 1:
                 fixed |= axis.values(0)
@@ -102,7 +108,9 @@ class Sweep:
             priority=_directive_integer(values, "priority", -MAX_PRIORITY, MAX_PRIORITY, default=0),
             weight=_weight(values.get("weight", 1.0)),
             notes=tuple(notes),
+            inputs=inputs.by_key,
         )
+        check_inputs(manifest, inputs.by_key)
         _ = sweep.layout  # refuses too many blocks here, at the border
         return sweep
 

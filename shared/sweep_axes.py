@@ -110,7 +110,7 @@ def _spread(name: str, value: object) -> Spread:
             f"{name} is an empty list: give at least one value", field=name, value=value
         )
     for item in value:
-        if isinstance(item, list | tuple):
+        if isinstance(item, list | tuple) and not FIELDS[name].structured:
             raise InvalidSweep(
                 f"{name} has {shown(item)} inside a list: values are plain", field=name, value=item
             )
@@ -134,7 +134,7 @@ def _item_values(name: str, item: object) -> Iterable[Value]:
 def _item(name: str, item: object) -> Spread:
     if isinstance(item, ValueSource):
         return _source_values(name, item)
-    if isinstance(item, Mapping):
+    if isinstance(item, Mapping) and not (FIELDS[name].structured and set(item) != {"fixed"}):
         if set(item) != {"fixed"}:
             raise InvalidSweep(
                 f"{name} {shown(dict(item))} is a mapping: give a value, a list or a range, "
@@ -151,9 +151,9 @@ def _item(name: str, item: object) -> Spread:
 
 def _fixed(name: str, value: object) -> Value:
     """The value in ``{fixed: ...}``: one value, whatever it looks like."""
-    if isinstance(value, list | tuple | Mapping):
+    if isinstance(value, list | tuple | Mapping) and not FIELDS[name].structured:
         raise InvalidSweep(
-            f"{name} {{fixed: {shown(value)}}} is a list as one value: no field takes one; "
+            f"{name} {{fixed: {shown(value)}}} is a list as one value: {name} takes none; "
             f"without 'fixed' a list is an axis",
             field=name,
             value=value,

@@ -32,6 +32,10 @@ class WorkerOptions:
     Attributes:
         models: What it may serve, ``MODEL`` or ``MODEL@REVISION``; the first is loaded at start.
         variant: Weight file variant of all of them.
+        vaes: VAEs that jobs may ask for, by hub id (``NAME@REVISION``) or folder.
+        loras: LoRAs that jobs may ask for, by hub id, folder or file.
+        single_file_config: Folder whose configuration models in a single file take.
+        allow: Patterns such as ``owner/*`` of further models, VAEs and LoRAs.
         batch_size: Images a batch; None measures it.
         device: ``cuda``, ``mps``, ``cpu`` or None for the best there is.
         dtype: ``float16``, ``bfloat16``, ``float32`` or None for the device's usual.
@@ -46,6 +50,10 @@ class WorkerOptions:
 
     models: tuple[str, ...]
     variant: str | None = None
+    vaes: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    single_file_config: str | None = None
     batch_size: int | None = None
     device: str | None = None
     dtype: str | None = None
@@ -83,7 +91,8 @@ class WorkerOptions:
     def from_json(cls, text: str) -> WorkerOptions:
         """Read what `to_json` wrote."""
         data = json.loads(text)
-        return cls(**{**data, "models": tuple(data["models"])})
+        lists = ("models", "vaes", "loras", "allow")
+        return cls(**{**data, **{name: tuple(data.get(name, ())) for name in lists}})
 
 
 def split_model(text: str) -> tuple[str, str | None]:

@@ -13,7 +13,21 @@ DECIDES = {
     "lane": "lane",
     "recipe": "recipe",
     "guidance": "recipe, by being above 1",
+    "kind": "lane, by being given",
+    "given": "recipe, by being given",
     "row": "-",
+}
+
+VALUES = {
+    "text": "text",
+    "scheduler": "a diffusers class name",
+    "device": "`cpu`, `cuda`",
+    "switch": "`on`, `off`",
+    "settings": "mapping",
+    "timesteps": "list of numbers, 0 to 1000",
+    "sigmas": "list of numbers, 0 to 10000",
+    "loras": "list of mappings",
+    "input": "a file, or its key `inputs/...`",
 }
 
 
@@ -48,9 +62,7 @@ def _default(value: Value) -> str:
 
 
 def _values(field: Field) -> str:
-    values = {"text": "text", "scheduler": "a diffusers class name", "device": "`cpu`, `cuda`"}.get(
-        field.kind, ""
-    )
+    values = VALUES.get(field.kind, "")
     if field.kind in ("integer", "number"):
         noun = "whole number" if field.kind == "integer" else "number"
         highest = "2**63-1" if field.name == "seed" else f"{field.maximum:g}"

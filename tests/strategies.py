@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.fields import DEVICES
+from shared.fields import DEVICES, check_value
 from shared.schedulers import SCHEDULERS
 from shared.sweep import Sweep
 
@@ -18,22 +18,46 @@ filled_texts = texts.filter(lambda text: bool(text.strip()))
 sizes = st.none() | st.integers(1, 1024).map(lambda number: number * 8)
 seeds = st.integers(0, 2**63 - 1)
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,9}", fullmatch=True)
+_lora = st.fixed_dictionaries(
+    {"name": st.sampled_from(["owner/one", "/loras/two", "three"]), "weight": st.floats(-2, 2)}
+)
+
+input_keys = st.integers(0, 3).map(lambda number: f"inputs/{number:064x}")
 
 FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model": filled_texts,
     "revision": st.none() | filled_texts,
     "variant": st.none() | filled_texts,
+    "vae": st.none() | filled_texts,
+    "loras": st.none()
+    | st.lists(_lora, max_size=2, unique_by=lambda item: item["name"]).map(
+        lambda items: check_value("loras", items)
+    ),
+    "safety_checker": st.sampled_from([None, "on", "off"]),
     "height": sizes,
     "width": sizes,
     "scheduler": st.none() | st.sampled_from(sorted(SCHEDULERS)),
+    "scheduler_config": st.none()
+    | st.dictionaries(
+        st.sampled_from(["use_karras_sigmas", "timestep_spacing", "solver_order"]),
+        st.booleans() | st.integers(0, 9) | st.floats(0, 1) | st.sampled_from(["zero", "a,b", ""]),
+    ).map(lambda items: check_value("scheduler_config", items)),
     "num_inference_steps": st.integers(1, 1000),
+    # one list for one job, and only of schedulers that take one: see test_sampling
+    "timesteps": st.none(),
+    "sigmas": st.none(),
     "guidance_scale": st.floats(0, 1000) | st.sampled_from([0, 1, 1.0, 1.5, 7.5]),
     "guidance_rescale": st.floats(0, 1),
     "eta": st.floats(0, 1),
     "prompt": texts,
     "negative_prompt": st.none() | texts,
+    "clip_skip": st.none() | st.integers(1, 24),
     "seed": seeds,
     "generator_device": st.sampled_from(DEVICES),
+    "init_image": st.none() | input_keys,
+    "mask_image": st.none() | input_keys,
+    "strength": st.none() | st.sampled_from([0.8, 1]),
+    "latents": st.none() | input_keys,
 }
 """Every field, and values it may have."""
 
@@ -42,11 +66,17 @@ FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
 def sweep_values(draw: st.DrawFn, *, max_axes: int = 4) -> dict[str, Any]:
     """The mapping of a sweep: some fields fixed, some axes, in any order."""
     named = draw(st.lists(st.sampled_from(sorted(FIELD_VALUES)), unique=True, max_size=9))
+    if "latents" in named or "init_image" not in named:  # what can't go together, or alone
+        named = [name for name in named if name not in ("init_image", "mask_image", "strength")]
+    if "init_image" in named:  # of few steps, it leaves none
+        named = [name for name in named if name != "num_inference_steps"]
     order = draw(st.permutations(sorted({*named, "model", "prompt"})))
     varying = draw(st.lists(st.sampled_from(order), unique=True, max_size=max_axes))
     values: dict[str, Any] = {}
     for name in order:
         one = FIELD_VALUES[name]
+        if name == "init_image" and ("mask_image" in named or "strength" in named):
+            one = input_keys
         if name not in varying:
             values[name] = draw(one)
         elif name == "seed" and draw(st.booleans()):

@@ -44,7 +44,7 @@ def run_app(
     hostname: str,
     pool: str,
     models: Sequence[str],
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Callable[[str], None]], None],
     on_drain: Callable[[], None],
 ) -> int:
     """Listen for doorbells until SIGTERM or SIGINT; returns the process' exit code.
@@ -54,12 +54,17 @@ def run_app(
         hostname: Celery's node name, ``NAME@HOST``.
         pool: Name of the pool.
         models: Keys of the models served.
-        on_ready: Called when the worker listens.
+        on_ready: Called when the worker listens, with what makes it listen for another model,
+            from any thread.
         on_drain: Called in the signal's handler: the worker is asked to end.
     """
 
-    def ready(**_: Any) -> None:
-        on_ready()
+    def ready(sender: Any, **_: Any) -> None:
+        def listen(model: str) -> None:
+            # what Celery's own add_consumer command does, on the consumer's thread
+            sender.call_soon(sender.add_task_queue, doorbell_queue(pool, model))
+
+        on_ready(listen)
 
     def shutting_down(**_: Any) -> None:
         on_drain()

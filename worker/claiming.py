@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from shared.addressing import address
 from shared.errors import InvalidManifest, StorageError, UnknownSweep
@@ -13,6 +13,7 @@ from shared.job import Job
 from shared.pin import Pin
 from shared.queue import Claim, JobQueue, JobRef
 from shared.storage import Storage
+from worker.inputs import Inputs, InputStore
 from worker.leases import Lease, LeaseKeeper
 from worker.sweeps import ClaimedSweeps
 
@@ -53,6 +54,7 @@ class Prepared:
         lease: Held by the keeper.
         todo: To render.
         stored: In storage already: only to be committed, with the size of each.
+        inputs: Images and noise that the jobs to render start from.
         seconds: What claiming and looking took.
     """
 
@@ -60,6 +62,7 @@ class Prepared:
     todo: tuple[ClaimedJob, ...]
     stored: tuple[tuple[ClaimedJob, int], ...]
     seconds: float
+    inputs: Inputs = field(default_factory=dict)
 
 
 class Claimer:
@@ -75,6 +78,7 @@ class Claimer:
         model: str,
         pin: str,
     ) -> None:
+        self._inputs = InputStore(storage)
         self._queue = queue
         self._storage = storage
         self._keeper = keeper
@@ -89,7 +93,8 @@ class Claimer:
 
         Raises:
             QueueError: The queue does not answer.
-            StorageError: The sweep's rows can't be read now: the claim has been given back.
+            StorageError: The sweep's rows or inputs can't be read now: the claim has been given
+                back.
         """
         started = time.perf_counter()
         claim = self._queue.claim(
@@ -107,15 +112,18 @@ class Claimer:
         try:
             jobs = self._expand(claim)
             sizes = self._sizes([item for item in jobs if item.reuse])
+            stored = [item for item in jobs if item.reuse and item.key in sizes]
+            todo = _without_twins([item for item in jobs if item not in stored])
+            inputs = self._inputs.load(item.job for item in todo)
         except BaseException:
             self._keeper.let_go(lease)
             raise
-        stored = [item for item in jobs if item.reuse and item.key in sizes]
         return Prepared(
             lease=lease,
-            todo=_without_twins([item for item in jobs if item not in stored]),
+            todo=todo,
             stored=tuple((item, sizes[item.key]) for item in stored),
             seconds=time.perf_counter() - started,
+            inputs=inputs,
         )
 
     def _expand(self, claim: Claim) -> list[ClaimedJob]:

@@ -6,10 +6,12 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from shared.errors import UnsupportedJob
 from shared.job import Job
 
 CAPACITY_BYTES = 256 << 20
@@ -19,12 +21,19 @@ EMBEDDING_NAMES = {
     "StableDiffusionPipeline": ("prompt_embeds",),
     "StableDiffusionXLPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
     "StableDiffusion3Pipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "StableDiffusionInpaintPipeline": ("prompt_embeds",),
+    "StableDiffusionImg2ImgPipeline": ("prompt_embeds",),
+    "StableDiffusionXLImg2ImgPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "StableDiffusionXLInpaintPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
 }
 """Pipelines whose ``encode_prompt`` returns (positive, negative) for each of these names.
 
 For them a row's embeddings are the same as the pipeline computes for the job alone; every other
 pipeline is given its prompts as text.
 """
+
+Key = tuple[str, str | None, str | None, int | None]
+"""Which half, its text, the LoRAs that may act on its encoders, and the layers left out."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class PromptEmbeddings:
         self._names = EMBEDDING_NAMES.get(type(pipeline).__name__, ())
         self._capacity_bytes = capacity_bytes
         self._held_bytes = 0
-        self._held: OrderedDict[tuple[str, str | None], Embedded] = OrderedDict()
+        self._held: OrderedDict[Key, Embedded] = OrderedDict()
         self.computed = 0
 
     @property
@@ -72,26 +81,32 @@ class PromptEmbeddings:
         Returns:
             Call arguments, each (rows, ...).
         """
-        positive = [self._prompt(job.prompt) for job in jobs]
+        positive = [self._prompt(job) for job in jobs]
         halves = {name: [one.tensors[name] for one in positive] for name in self._names}
         if guided:
-            negative = [
-                self._negative(job.negative_prompt, one)
-                for job, one in zip(jobs, positive, strict=True)
-            ]
+            negative = [self._negative(job, one) for job, one in zip(jobs, positive, strict=True)]
             for name in self._names:
                 halves[f"negative_{name}"] = [one.tensors[name] for one in negative]
         return {name: torch.cat(tensors) for name, tensors in halves.items()}
 
-    def _prompt(self, text: str) -> Embedded:
-        key = ("prompt", text)
+    def _prompt(self, job: Job) -> Embedded:
+        text, skip = job.prompt, job.clip_skip
+        key = ("prompt", text, job.loras, skip)
         if found := self._recall(key):
             return found
-        encoded = self._encode(prompt=text, do_classifier_free_guidance=False)
+        more = {} if skip is None else {"clip_skip": skip}
+        try:
+            encoded = self._encode(prompt=text, do_classifier_free_guidance=False, **more)
+        except (AttributeError, IndexError) as error:
+            if skip is None:
+                raise
+            raise UnsupportedJob(_no_clip_skip(self._pipeline, skip, error)) from error
         return self._keep(key, encoded[0::2])
 
-    def _negative(self, text: str | None, positive: Embedded) -> Embedded:
-        key = ("negative", text)
+    def _negative(self, job: Job, positive: Embedded) -> Embedded:
+        # diffusers' encode_prompt skips no layer of the negative prompt
+        text = job.negative_prompt
+        key = ("negative", text, job.loras, None)
         if found := self._recall(key):
             return found
         # With the prompt's embeddings given, only the negative half is computed.
@@ -117,12 +132,12 @@ class PromptEmbeddings:
         )
         return encoded
 
-    def _recall(self, key: tuple[str, str | None]) -> Embedded | None:
+    def _recall(self, key: Key) -> Embedded | None:
         if key in self._held:
             self._held.move_to_end(key)
         return self._held.get(key)
 
-    def _keep(self, key: tuple[str, str | None], tensors: Sequence[torch.Tensor]) -> Embedded:
+    def _keep(self, key: Key, tensors: Sequence[torch.Tensor]) -> Embedded:
         embedded = Embedded(dict(zip(self._names, tensors, strict=True)))
         self._held[key] = embedded
         self._held_bytes += embedded.size_bytes
@@ -130,3 +145,21 @@ class PromptEmbeddings:
             _, oldest = self._held.popitem(last=False)
             self._held_bytes -= oldest.size_bytes
         return embedded
+
+
+def skips_layers(pipeline: Any) -> bool:
+    """Whether ``clip_skip`` can act: diffusers 0.42 looks for a part of Stable Diffusion 1's and
+    2's text encoder that transformers 5 no longer has."""
+    encoder = getattr(pipeline, "text_encoder", None)
+    return type(pipeline).__name__ != "StableDiffusionPipeline" or hasattr(encoder, "text_model")
+
+
+def _no_clip_skip(pipeline: Any, skip: int, error: Exception) -> str:
+    """Why layers can't be left out: too many, or a library that moved what diffusers looks for."""
+    name = type(pipeline).__name__
+    if isinstance(error, IndexError):
+        return f"clip_skip {skip} leaves out more layers than {name}'s text encoder has: lower it"
+    return (
+        f"clip_skip {skip} can't act with {name} under transformers {version('transformers')} "
+        f"({error}): leave clip_skip out, or use a worker with an older transformers"
+    )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+from shared.canonical import canonical_json, sha256_hex
 
 SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 """Weights, configurations and tokenizer files; pictures, readmes and pickles don't count."""
@@ -30,6 +33,34 @@ def fingerprint(folder: Path, *, from_hub: bool) -> str:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def with_parts(model: str, parts: Mapping[str, str | list[str]]) -> str:
+    """The fingerprint of a checkpoint with others' weights put in.
+
+    Args:
+        model: The checkpoint's own.
+        parts: Of its VAE and LoRAs, by rising name; empty for a checkpoint as it came.
+
+    Returns:
+        ``"<model>+<64 hex digits>"``.
+    """
+    return f"{model}+{sha256_hex(canonical_json(dict(parts)))}" if parts else model
+
+
+def file_fingerprint(path: Path, config: Path | None = None) -> str:
+    """``"sha256:<hex>"`` of one file's content.
+
+    Args:
+        config: A folder whose configurations and tokenizers, but not weights, are used with it.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    for name, other in sorted(_files(config)) if config is not None else ():
+        if other.suffix != ".safetensors":
+            body = other.read_bytes()
+            digest.update(f"\0{name}\0{len(body)}\0".encode() + body)
     return f"sha256:{digest.hexdigest()}"
 
 

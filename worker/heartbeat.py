@@ -28,6 +28,7 @@ class Heartbeat:
     """A thread with a jittered, monotonic timer: half to one and a half times the mean.
 
     Args:
+        discover: Looks for sweeps that need other weights this worker may load.
         pins: Keys of the models served, each with its pin, or "" where it is not known yet.
         describe: What the list of workers shall say.
         finalise: Ends sweeps that are through.
@@ -38,6 +39,7 @@ class Heartbeat:
         *,
         queue: JobQueue,
         doorbell: Doorbell,
+        discover: Callable[[], None],
         pins: Callable[[], Mapping[str, str]],
         worker: str,
         describe: Callable[[], dict[str, object]],
@@ -46,6 +48,7 @@ class Heartbeat:
     ) -> None:
         self._queue = queue
         self._doorbell = doorbell
+        self._discover = discover
         self._pins = pins
         self._worker = worker
         self._describe = describe
@@ -95,6 +98,7 @@ class Heartbeat:
                     self._try(self.ring_where_claimable)
 
     def _beat(self) -> None:
+        self._discover()
         self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
         self._queue.reap(REAPED)
         self.ring_where_claimable()

@@ -26,6 +26,7 @@ from shared.queue import JobQueue
 from shared.records import image_seconds, pin_key, read_receipts, receipts_prefix
 from shared.storage import Storage, StoredObject
 from shared.sweep_index import DEAD, DONE, field_cell
+from shared.weights import WeightsName
 from worker import index_records
 from worker.index_objects import ObjectJoin
 from worker.index_records import FLAGGED, RECORDED, REUSED, STORED, JobRecord, JobRecords
@@ -230,7 +231,7 @@ def index_rows(account: SweepAccount) -> Iterator[Row]:
         if made and not record.has(STORED):
             continue
         job = layout.job(index)
-        weights = (job.model, job.revision, job.variant)
+        weights = WeightsName.of(job)
         if weights not in blocks:
             blocks[weights] = layout.block_of(layout.position_of(index)).model
         pin = account.pins.get(blocks[weights])

@@ -1,10 +1,10 @@
-"""Load a checkpoint: hub id or local directory, safetensors only, no code but our own."""
+"""Load a checkpoint: hub id, folder or file, safetensors only, no code but our own."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -17,19 +17,27 @@ from shared.fields import FIELDS
 from shared.pin import Pin
 from worker.attention import attention_in_force, set_slicing
 from worker.device import dtype_for
-from worker.embeddings import EMBEDDING_NAMES
-from worker.fingerprint import fingerprint
+from worker.embeddings import EMBEDDING_NAMES, skips_layers
+from worker.fingerprint import file_fingerprint, fingerprint, with_parts
+from worker.kinds import KindPipelines, is_unconditional
 from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
+from worker.parts import Adapters, locate_parts, put_in
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
+from worker.single_file import config_folder, is_single_file, load_single_file
 
 __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 
 RENDERER_VERSION = "1"
 """Part of every pin: raised when the same job on the same weights would get other pixels."""
 
-OURS = frozenset({"model", "revision", "variant", "scheduler", "seed", "generator_device"})
+OURS = frozenset(
+    {
+        *("model", "revision", "variant", "vae", "loras", "safety_checker"),
+        *("scheduler", "scheduler_config", "seed", "generator_device"),
+    }
+)
 """Fields that no pipeline's call has by name, and that act on every one."""
 
 
@@ -48,6 +56,8 @@ class LoadedModel:
         schedulers: What its sampling can be made with.
         embeds_guidance: The model takes the guidance scale as an input, one for the whole batch.
         accepts: Parameter names of the pipeline's call.
+        adapters: LoRAs that are put in.
+        refusal: Why no job can be rendered with this VAE or these LoRAs; None if all is well.
     """
 
     source: ModelSource
@@ -60,6 +70,8 @@ class LoadedModel:
     scheduling: Schedulers
     embeds_guidance: bool
     accepts: frozenset[str]
+    adapters: Adapters = field(default_factory=dict)
+    refusal: str | None = None
 
     @property
     def native_scheduler(self) -> str:
@@ -77,12 +89,28 @@ class LoadedModel:
         return attention_in_force(self.pipeline)
 
     @property
+    def unconditional(self) -> bool:
+        """Whether it makes images of noise alone: a prompt and guidance can't act."""
+        return is_unconditional(self.accepts)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Fields of a job that can act on it, in the order of their table."""
         idle = set() if self.scheduling.taking_eta else {"eta"}
+        if not skips_layers(self.pipeline):
+            idle.add("clip_skip")
+        if getattr(self.pipeline, "safety_checker", None) is None:
+            idle.add("safety_checker")
         if self.embeds_guidance:
             idle |= {"negative_prompt", "guidance_rescale"}
-        return tuple(name for name in FIELDS if name in (OURS | self.accepts) and name not in idle)
+        kinds = KindPipelines(self.pipeline, self.accepts)
+        starts = set()
+        if kinds.has("inpainting"):
+            starts = {"init_image", "mask_image", "strength"}
+        elif kinds.has("image-to-image"):
+            starts = {"init_image", "strength"}
+        acting = (OURS | self.accepts | starts) - idle
+        return tuple(name for name in FIELDS if name in acting)
 
     @cached_property
     def pin(self) -> str:
@@ -95,6 +123,7 @@ class LoadedModel:
             width=self.native_width,
             scheduler=self.native_scheduler,
             embeds_guidance=self.embeds_guidance,
+            unconditional=self.unconditional,
         ).to_text()
 
     @cached_property
@@ -134,12 +163,20 @@ def load_pipeline(
     dtype = dtype or dtype_for(device)
     try:
         folder, from_hub = locate(source)
-        weights = fingerprint(folder, from_hub=from_hub)
+        parts = locate_parts(source)
+        single = is_single_file(folder)
+        config = config_folder(source, folder) if single else folder
+        own = file_fingerprint(folder, config) if single else fingerprint(folder, from_hub=from_hub)
+        weights = with_parts(own, parts.fingerprints())
     except OSError as error:
         raise ModelError(
             f"model {source.model!r} can't be read: {error}; check the folder's permissions"
         ) from error
-    pipeline = _from_folder(source, folder, dtype)
+    if single:
+        pipeline = load_single_file(source, folder, config, dtype)
+    else:
+        pipeline = _from_folder(source, folder, dtype)
+    adapters, refusal = put_in(pipeline, parts, dtype)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline.to(device)
@@ -153,6 +190,7 @@ def load_pipeline(
         pipeline.vae.enable_slicing()
     set_slicing(pipeline, attention_slicing)
     height, width = _native_size(source, pipeline)
+    accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
     return LoadedModel(
         source=source,
         pipeline=pipeline,
@@ -161,9 +199,11 @@ def load_pipeline(
         fingerprint=weights,
         native_height=height,
         native_width=width,
-        scheduling=Schedulers(pipeline.scheduler),
-        embeds_guidance=_embeds_guidance(pipeline),
-        accepts=frozenset(inspect.signature(pipeline.__call__).parameters),
+        scheduling=Schedulers(pipeline.scheduler, own_only=is_unconditional(accepts)),
+        embeds_guidance=embeds_guidance(pipeline),
+        accepts=accepts,
+        adapters=adapters,
+        refusal=refusal,
     )
 
 
@@ -220,7 +260,7 @@ def _native_size(source: ModelSource, pipeline: Any) -> tuple[int, int]:
     return height * scale, width * scale
 
 
-def _embeds_guidance(pipeline: Any) -> bool:
+def embeds_guidance(pipeline: Any) -> bool:
     """LCM feeds the guidance scale to its UNet, Flux to its transformer."""
     config = getattr(_denoiser(pipeline), "config", None)
     return bool(

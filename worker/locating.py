@@ -22,11 +22,20 @@ PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth"})
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Which weights: ``model`` is ``demo``, a hub id or a local directory."""
+    """Which weights: ``model`` is ``demo``, a hub id or a local directory.
+
+    Attributes:
+        vae: Hub id or folder of what replaces the checkpoint's VAE.
+        loras: Hub ids, folders or files of what is put into it.
+        config: Folder whose configuration a model in a single file takes.
+    """
 
     model: str
     revision: str | None = None
     variant: str | None = None
+    vae: str | None = None
+    loras: tuple[str, ...] = ()
+    config: str | None = None
 
 
 def locate(source: ModelSource) -> tuple[Path, bool]:
@@ -39,7 +48,7 @@ def locate(source: ModelSource) -> tuple[Path, bool]:
     if source.model == DEMO_MODEL:
         return DEMO_FOLDER, False
     path = Path(os.path.expanduser(source.model))  # pathlib's own raises for an unknown ~user
-    if path.exists() or _looks_like_a_path(source.model):
+    if path.exists() or looks_like_a_path(source.model):
         _check_folder(source.model, path)
         return path, False
     if not HUB_ID.fullmatch(source.model):
@@ -49,7 +58,7 @@ def locate(source: ModelSource) -> tuple[Path, bool]:
     return _download(source), True
 
 
-def _looks_like_a_path(model: str) -> bool:
+def looks_like_a_path(model: str) -> bool:
     return (
         model.startswith(("/", "./", "../", "~"))
         or model.endswith("/")
@@ -60,11 +69,13 @@ def _looks_like_a_path(model: str) -> bool:
 
 
 def _check_folder(model: str, path: Path) -> None:
-    """Raise for what is not a diffusers directory with safetensors weights."""
+    """Raise for what is neither a diffusers directory nor a file with safetensors weights."""
     if path.is_file():
+        if path.suffix == ".safetensors":
+            return
         raise ModelError(
-            f"model {model!r} is a single file: name a diffusers directory "
-            "(diffusers' from_single_file(...).save_pretrained(FOLDER) makes one)"
+            f"model {model!r} is a file, but no .safetensors, and other kinds can run code when "
+            "loaded: convert it where you trust it"
         )
     if not (path / "model_index.json").is_file():
         raise ModelError(
@@ -96,15 +107,19 @@ def _download(source: ModelSource) -> Path:
             use_safetensors=True,
         )
     except Exception as error:
-        raise ModelError(_hub_reason(source, error)) from error
+        raise ModelError(hub_reason("model", source.model, source.revision, error)) from error
     return Path(folder)
 
 
-def _hub_reason(source: ModelSource, error: BaseException) -> str:
-    """One sentence for whatever diffusers and the hub's client raise."""
+def hub_reason(kind: str, name: str, revision: str | None, error: BaseException) -> str:
+    """One sentence for whatever diffusers and the hub's client raise.
+
+    Args:
+        kind: ``model``, ``vae`` or ``lora``.
+    """
     from huggingface_hub import errors
 
-    subject = f"model {source.model!r}"
+    subject = f"{kind} {name!r}"
     causes = _causes(error)
 
     def any_is(*kinds: type[BaseException]) -> bool:
@@ -112,19 +127,19 @@ def _hub_reason(source: ModelSource, error: BaseException) -> str:
 
     if any_is(errors.GatedRepoError):
         return (
-            f"{subject} is gated: accept its terms at https://huggingface.co/{source.model} "
+            f"{subject} is gated: accept its terms at https://huggingface.co/{name} "
             "and set HF_TOKEN to a token of that account"
         )
     if any_is(errors.RevisionNotFoundError):
-        return f"{subject} has no revision {source.revision!r}: see its page on the hub"
+        return f"{subject} has no revision {revision!r}: see its page on the hub"
     if any_is(errors.RepositoryNotFoundError):
         return (
             f"{subject} is not on the hub and not a local directory: check the name, "
-            "and for a private model set HF_TOKEN"
+            f"and for a private {kind} set HF_TOKEN"
         )
-    if any_is(errors.RemoteEntryNotFoundError):
+    if kind == "model" and any_is(errors.RemoteEntryNotFoundError):
         return f"{subject} is not a diffusers model (no model_index.json): name one that is"
-    if "safetensors" in str(error):
+    if kind == "model" and "safetensors" in str(error):
         return _pickle_only(subject)
     if any_is(errors.OfflineModeIsEnabled):
         return f"{subject} is not in the local cache and HF_HUB_OFFLINE is set: unset it once"

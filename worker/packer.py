@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from shared.job import Job
+from shared.kinds import kind_of, strength_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,17 @@ def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
         job.height or traits.native_height,
         job.width or traits.native_width,
         scheduler,
-        job.num_inference_steps,
+        job.scheduler_config,
+        job.timesteps or job.sigmas or job.num_inference_steps,
+        job.timesteps is None,
         job.guided,
         None if any_guidance else job.guidance_scale,
         job.guidance_rescale if job.guided else 0.0,
         job.eta if scheduler in traits.eta_schedulers else 0.0,
         job.generator_device,
+        kind_of(job),
+        strength_of(job),
+        job.latents is None,
+        (job.loras, job.safety_checker, job.clip_skip),
         traits.negative_per_row or not job.guided or job.negative_prompt is None,
     )

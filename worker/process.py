@@ -7,7 +7,8 @@ import os
 import platform
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from threading import Event, Lock, Timer
 
@@ -15,16 +16,17 @@ import torch
 
 from shared.doorbell import Doorbell
 from shared.errors import InvalidSettings, ModelError
-from shared.job import Job
 from shared.lanes import model_key
 from shared.pin import Pin
 from shared.queue import JobQueue
 from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
+from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app
 from worker.claiming import Claimer
 from worker.device import leave_a_core, pick_device
+from worker.discovery import Discovery
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.heartbeat import Heartbeat
@@ -83,6 +85,17 @@ class WorkerProcess:
             model, revision = split_model(text)
             source = ModelSource(model=model, revision=revision, variant=options.variant)
             self._sources[model_key(model, revision, options.variant)] = source
+        self._discovery = Discovery(
+            queue=self._queue,
+            allowed=AllowList(
+                models=options.models,
+                variant=options.variant,
+                vaes=options.vaes,
+                loras=options.loras,
+                patterns=options.allow,
+            ),
+            sources=self._sources,
+        )
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
         self._draining = Event()
         self._grace_over = Event()
@@ -99,7 +112,8 @@ class WorkerProcess:
         self._heartbeat = Heartbeat(
             queue=self._queue,
             doorbell=self._doorbell,
-            pins=lambda: {model: self._pins.get(model, "") for model in self._sources},
+            discover=self._discovery.look,
+            pins=lambda: {model: self._pins.get(model, "") for model in list(self._sources)},
             worker=self.name,
             describe=self.describe,
             finalise=self._finaliser.run_pending,
@@ -116,11 +130,15 @@ class WorkerProcess:
                 hostname=f"{self.name}@{socket.gethostname()}",
                 pool=self._settings.pool,
                 models=tuple(self._sources),
-                on_ready=lambda: logger.info("listening", extra={"worker": self.name}),
+                on_ready=self._listening,
                 on_drain=self.drain,
             )
         finally:
             self.close()
+
+    def _listening(self, listen: Callable[[str], None]) -> None:
+        logger.info("listening", extra={"worker": self.name})
+        self._discovery.listen_with(listen)
 
     def start_threads(self) -> None:
         """Begin renewing leases and beating."""
@@ -150,7 +168,12 @@ class WorkerProcess:
             logger.error("doorbell for a model not served here", extra={"model": model})
             return 0
         try:
-            serving = self._switch_to(model)
+            try:
+                serving = self._switch_to(model)
+            except ModelError as exc:
+                if not self._discovery.reject(model, exc):
+                    raise
+                return 0
             rendered = serving.server.serve(self._options.budget_seconds)
         except ModelError as exc:
             # the process can't render any more: a fresh one can, and the leases run out
@@ -167,8 +190,11 @@ class WorkerProcess:
         serving = self._serving
         return {
             "name": self.name,
-            "models": [source.model for source in self._sources.values()],
+            "models": [source.model for source in list(self._sources.values())],
             "model_keys": list(self._sources),
+            "vaes": list(self._options.vaes),
+            "loras": list(self._options.loras),
+            "allow": list(self._options.allow),
             "device": self._device_name(),
             "draining": self._draining.is_set(),
             "served": [
@@ -177,9 +203,11 @@ class WorkerProcess:
                     "model": source.model,
                     "revision": source.revision,
                     "variant": source.variant,
+                    "vae": source.vae,
+                    "loras": list(source.loras),
                 }
                 | self._known.get(key, {})
-                for key, source in self._sources.items()
+                for key, source in list(self._sources.items())
             ],
         } | (
             {}
@@ -215,15 +243,17 @@ class WorkerProcess:
         device = pick_device(options.device)
         leave_a_core(device)
         loaded = load_pipeline(
-            source,
+            replace(source, config=options.single_file_config),
             device=device,
             dtype=None if options.dtype is None else DTYPES[options.dtype],
             attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
         )
         engine = StockEngine(loaded)
         batch_size = options.batch_size
+        if batch_size is None and loaded.refusal is not None:
+            batch_size = 1  # every job of it fails
         if batch_size is None:
-            batch_size = measure_batch_size(engine, Job(model=source.model, prompt="a")).batch_size
+            batch_size = measure_batch_size(engine, engine.typical_job(source.model)).batch_size
         logger.info(
             "model loaded",
             extra={

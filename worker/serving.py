@@ -20,6 +20,7 @@ from shared.errors import (
 from shared.queue import JobQueue, JobRef
 from worker.claiming import ClaimedJob, Claimer, Prepared
 from worker.engine import Rendered, StockEngine
+from worker.inputs import Inputs
 from worker.leases import Lease, LeaseKeeper
 from worker.packer import pack
 from worker.storing import Finished, Storer
@@ -126,7 +127,7 @@ class Server:
             for number, rows in enumerate(batches):
                 items = [prepared.todo[row] for row in rows]
                 started = time.perf_counter()
-                outcomes = self._render(lease, items)
+                outcomes = self._render(lease, items, prepared.inputs)
                 if outcomes is None:
                     break
                 seconds = {"claim": prepared.seconds}
@@ -149,7 +150,7 @@ class Server:
         return rendered
 
     def _render(
-        self, lease: Lease, items: Sequence[ClaimedJob]
+        self, lease: Lease, items: Sequence[ClaimedJob], inputs: Inputs
     ) -> list[Rendered | RenderError] | None:
         """Run one batch on the GPU, or None if the lease is over."""
         refs = [item.ref for item in items]
@@ -174,6 +175,7 @@ class Server:
             return self._engine.render(
                 [item.job for item in items],
                 cancelled=lambda: lease.unwanted(sweeps) or self._grace_over.is_set(),
+                inputs=inputs,
             )
 
     def _begin(self, lease: Lease, refs: Sequence[JobRef]) -> None:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event, Semaphore
@@ -166,9 +166,9 @@ class Storer:
         started = time.perf_counter()
         body = encode_png(
             image.image,
-            job=asdict(acting(item.job, self._pin)),
+            job=acting(item.job, self._pin).to_record(),
             digest=item.digest,
-            pin=asdict(self._pin),
+            pin=self._pin.to_record(),
         )
         encoded = time.perf_counter()
         if not self._insist(
@@ -201,6 +201,7 @@ class Storer:
                 positions=tuple(item.ref.position for item in items),
                 bytes=tuple(receipts[item.ref].bytes for item in items),
                 reused=reused,
+                flagged=tuple(item.ref.position for item in items if receipts[item.ref].flagged),
             )
             for (sweep_id, epoch), items in by_sweep.items()
         ]

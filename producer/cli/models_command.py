@@ -47,7 +47,10 @@ def models(client: Client, as_json: bool) -> None:
 
 
 def _title(item: ServedModel) -> str:
-    return item.option if item.variant is None else f"{item.option} (variant {item.variant})"
+    parts = [] if item.variant is None else [f"variant {item.variant}"]
+    parts += [] if item.vae is None else [f"vae {item.vae}"]
+    parts += [f"lora {name}" for name in item.loras]
+    return f"{item.option} ({', '.join(parts)})" if parts else item.option
 
 
 def _facts(item: ServedModel) -> list[tuple[str, str]]:

@@ -16,7 +16,12 @@ from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
 from producer.cli.sweep_options import Values, make_sweep, sweep_options
 from producer.like import refine
-from producer.model_folder import absolute_model, check_model_folder
+from producer.model_folder import (
+    absolute_model,
+    absolute_part,
+    check_model_folder,
+    check_part,
+)
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
 from shared.fields import DEMO_MODEL
@@ -75,6 +80,10 @@ def run(
     if settings.redis_url is None:
         for item in weights:
             check_model_folder(item.model)
+            for name in filter(None, [item.vae]):
+                check_part("vae", name)
+            for name in item.loras:
+                check_part("loras", name)
     try:
         with RunPool(settings, worker_args=worker_args(device, batch_size)) as pool:
             _check_names(pool, sweep, file_name)
@@ -96,10 +105,16 @@ def run(
 )
 @click.option("--model", "models", multiple=True, help="what the worker serves (default: demo)")
 @click.option("--detach", is_flag=True, help="return when it runs; 'seedbed down' ends it")
+@click.option("--vae", "vaes", multiple=True, help="a VAE that jobs may ask for; repeatable")
+@click.option("--lora", "loras", multiple=True, help="a LoRA that jobs may ask for; repeatable")
+@click.option("--allow", multiple=True, help="pattern of more of all three, such as 'owner/*'")
 @worker_options
 @setting_options("pool", "prefix", "owner", "data_dir")
 def up(
     models: tuple[str, ...],
+    vaes: tuple[str, ...],
+    loras: tuple[str, ...],
+    allow: tuple[str, ...],
     detach: bool,
     device: str | None,
     batch_size: int | None,
@@ -118,9 +133,11 @@ def up(
     if settings.redis_url is not None:
         say("note: SEEDBED_REDIS_URL is set, so other commands use that pool, not this one")
     stack = Stack(settings.data_dir, base=settings)
-    with stack.start(
-        worker_models=chosen, worker_args=worker_args(device, batch_size), detach=detach
-    ):
+    arguments = worker_args(device, batch_size)
+    arguments += [f"--vae={absolute_part(name)}" for name in vaes]
+    arguments += [f"--lora={absolute_part(name)}" for name in loras]
+    arguments += [f"--allow={pattern}" for pattern in allow]
+    with stack.start(worker_models=chosen, worker_args=arguments, detach=detach):
         say(f"Redis and S3 run; images are files under {stack.data_dir / 'objects'}")
         say(f"a worker is loading {', '.join(chosen)}; logs are in {stack.logs}")
         if detach:
@@ -178,9 +195,10 @@ def _tell_unserved(pool: RunPool, weights: tuple[Weights, ...]) -> None:
     served = {key for worker in pool.client.workers() for key in worker.get("model_keys", ())}
     for item in weights:
         if item.key not in served:
+            options = " ".join([f"--model {item.option}", *item.parts])
             say(
                 f"no worker serves {item.option} yet: start one with "
-                f"'seedbed worker --model {item.option}'; waiting for it"
+                f"'seedbed worker {options}'; waiting for it"
             )
 
 

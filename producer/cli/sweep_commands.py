@@ -225,6 +225,7 @@ def _facts(status: SweepStatus) -> list[tuple[str, str]]:
         "rendering": status.leased,
         "pending": status.pending,
         "failed": status.dead,
+        "flagged": status.flagged,
         "cancelled": status.cancelled,
     }
     return facts + [(name, f"{count:,}") for name, count in counts.items() if count]

@@ -48,7 +48,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
             values["negative_prompt"] = (None, *values.get("negative_prompt", ()))
         if wildcards is not None:
             values["wildcards"] = wildcards
-        options = absolute_models(with_sources(values, Path()), Path())
+        options = absolute_models(with_sources(_nulls(values), Path()), Path())
         merged = _merge(file, options, key)
         merged = zip_values(merged, together)
         if like is not None:
@@ -71,8 +71,8 @@ def make_sweep(values: Values) -> Sweep:
 
 
 def option_values(field: Field, text: str | None) -> list[str | None]:
-    """The values in one option's text: text fields are never split, others at commas."""
-    if text is None or field.kind == "text":
+    """The values in one option's text: texts, paths, mappings and lists stay whole."""
+    if text is None or field.kind in ("text", "input") or field.structured:
         return [text]
     parts = [part.strip() for part in text.split(",")]
     return [None if field.nullable and part == NULL else part for part in parts]
@@ -129,6 +129,16 @@ def _prompts(values: Mapping[str, Any], column: str | None) -> dict[str, Any]:
     return made
 
 
+def _nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Input fields' ``null`` told from a path, before paths are made absolute."""
+    return {
+        name: tuple(None if path == NULL else path for path in given)
+        if name in FIELDS and FIELDS[name].kind == "input"
+        else given
+        for name, given in values.items()
+    }
+
+
 def _merge(file: str | None, options: Mapping[str, Any], key: str | None) -> Values:
     values: Values = read_values(file) if file is not None else {}
     for name, given in options.items():
@@ -147,6 +157,7 @@ def _spread(name: str, given: str | Mapping[str, str] | None) -> Sequence[object
 
 
 def _field_option(field: Field) -> Callable[..., Any]:
+    several = "TEXT" if field.structured else "VALUES"
     default = "" if field.default is None else f"  [default: {field.default}]"
     return _option(
         field.option,
@@ -154,7 +165,7 @@ def _field_option(field: Field) -> Callable[..., Any]:
         field.name,
         section=FIELDS_SECTION,
         multiple=True,
-        metavar="TEXT" if field.kind == "text" else "VALUES",
+        metavar={"text": "TEXT", "input": "FILE"}.get(field.kind, several),
         help=field.help + default,
     )
 

@@ -13,7 +13,7 @@ import click
 
 from producer.cli.help import SectionCommand, examples
 from producer.cli.settings_options import Flags, find_pool, pool_options
-from producer.model_folder import absolute_model
+from producer.model_folder import absolute_model, absolute_part
 from shared.errors import InvalidSettings
 from shared.settings import Settings
 from shared.worker_options import VARIABLE, WorkerOptions
@@ -42,6 +42,10 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
     help="hub id or folder, with @REVISION if need be; repeatable, the first is loaded at start",
 )
 @click.option("--variant", help="weight files' variant, such as fp16")
+@click.option("--vae", "vaes", multiple=True, help="a VAE that jobs may ask for; repeatable")
+@click.option("--lora", "loras", multiple=True, help="a LoRA that jobs may ask for; repeatable")
+@click.option("--allow", multiple=True, help="pattern of more of all three, such as 'owner/*'")
+@click.option("--single-file-config", help="folder whose configuration a .safetensors file takes")
 @click.option("--batch-size", type=int, help="images a batch; measured at start if not given")
 @click.option("--device", help="cuda, mps or cpu; the best there is if not given")
 @click.option("--dtype", help="float16, bfloat16 or float32; the device's usual if not given")
@@ -59,6 +63,10 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @pool_options
 def worker(flags: Flags, models: tuple[str, ...], **given: Any) -> NoReturn:
     """Serve a pool with this machine's GPU, until SIGTERM or Ctrl-C."""
+    for name in ("vaes", "loras"):
+        given[name] = tuple(map(absolute_part, given[name]))
+    if given["single_file_config"] is not None:
+        given["single_file_config"] = os.path.abspath(given["single_file_config"])
     options = WorkerOptions(models=tuple(map(absolute_model, models)), **given)
     settings = find_pool(flags)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]

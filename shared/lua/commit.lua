@@ -4,7 +4,8 @@
 -- jobs, also without a lease, on a paused or a cancelled sweep: the work is done.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 sweep id, 2 epoch, 3 reused (0 or 1), 4 'position,...' ascending, 5 their sizes in bytes
+-- ARGV  1 sweep id, 2 epoch, 3 reused (0 or 1), 4 'position,...' ascending, 5 their sizes in bytes,
+--       6 those of them that a safety checker blacked out
 -- Reply {'ok', positions that were not done before, 1 if this completed the sweep else 0},
 --       {'stale'} for an unknown sweep or another epoch, {'range'} for a position it has not
 --
@@ -17,6 +18,10 @@
 
 local id, epoch, reused = ARGV[1], ARGV[2], ARGV[3] == '1'
 local positions, sizes = split(ARGV[4]), split(ARGV[5])
+local blacked_out = {}
+for _, position in ipairs(split(ARGV[6])) do
+  blacked_out[position] = true
+end
 local sweep = load_sweep(id)
 if not sweep or sweep.epoch ~= epoch then
   return {'stale'}
@@ -26,7 +31,7 @@ if tonumber(positions[1]) < 0 or tonumber(positions[#positions]) >= sweep.total 
 end
 
 -- Set the bits, a segment at a time, and keep those that were clear.
-local fresh, bytes = {}, 0
+local fresh, bytes, flagged = {}, 0, 0
 local i = 1
 while i <= #positions do
   local segment = math.floor(positions[i] / SEGMENT_BITS)
@@ -41,6 +46,7 @@ while i <= #positions do
     if was == 0 then
       fresh[#fresh + 1] = positions[first + j - 1]
       bytes = bytes + sizes[first + j - 1]
+      flagged = flagged + (blacked_out[positions[first + j - 1]] and 1 or 0)
     end
   end
   if #fresh > before then
@@ -53,6 +59,9 @@ end
 sweep.done = sweep.done + #fresh
 redis.call('HSET', key('sweep', id), 'done', sweep.done, 'bytes', sweep.bytes + bytes,
   'reused', sweep.reused + (reused and #fresh or 0))
+if flagged > 0 then
+  redis.call('HINCRBY', key('sweep', id), 'flagged', flagged)
+end
 
 -- Done dominates: take them from wherever they were.
 local holders = redis.call('HMGET', key('leased', id), unpack(fresh))

@@ -34,6 +34,16 @@ def test_only_bits_that_change_are_counted(queue):
     assert (status.done, status.reused, status.bytes) == (6, 2, 600)
 
 
+def test_images_that_a_safety_checker_blacked_out_are_counted_once(queue):
+    epoch = queue.submit(make_record()).epoch
+    group = CommitGroup(
+        sweep_id="sweep", epoch=epoch, positions=[3, 9, 1], bytes=[1, 1, 1], flagged=[9, 1]
+    )
+    queue.commit(None, [group])
+    queue.commit(None, [group])
+    assert (queue.status("sweep").done, queue.status("sweep").flagged) == (3, 2)
+
+
 def test_one_commit_may_concern_several_sweeps(queue):
     a, b = queue.submit(make_record("a")), queue.submit(make_record("b"))
     groups = [

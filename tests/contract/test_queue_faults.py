@@ -16,6 +16,7 @@ from shared.errors import (
 )
 from shared.keys import KEY_TABLE
 from shared.queue import JobQueue, JobRef
+from shared.weights import WeightsName
 from tests.queue_play import (
     all_keys,
     crash,
@@ -309,6 +310,7 @@ def test_every_key_in_use_is_in_the_key_table_with_its_type(queue):
     store_positions(queue, "full", [0])
     queue.record_rate("m", "l", "r", 0.5, 8)
     queue.announce("w", {}, 60)
+    queue.note_weights([WeightsName(model="m", vae="v")])
     types = {pattern: kind for pattern, kind, _ in KEY_TABLE}
     seen = set()
 

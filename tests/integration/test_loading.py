@@ -144,10 +144,10 @@ class TestRefusals:
     def test_a_folder_without_a_model(self, tmp_path: Path) -> None:
         assert "no model_index.json" in refusal(tmp_path)
 
-    def test_a_single_file(self, tmp_path: Path) -> None:
-        file = tmp_path / "model.safetensors"
+    def test_a_pickled_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "model.ckpt"
         file.write_bytes(b"")
-        assert "is a single file" in refusal(file)
+        assert "can run code when loaded" in refusal(file)
 
     def test_words_that_are_neither_path_nor_id(self) -> None:
         assert "neither a directory nor a hub id" in refusal("a red circle")

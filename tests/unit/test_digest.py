@@ -13,8 +13,11 @@ from shared.fields import FIELDS
 from shared.job import Job
 from shared.layout import Layout
 from shared.manifest import parse_manifest
+from shared.structured import lora_weights
 from tests.factories import make_job, make_pin
 from tests.strategies import FIELD_VALUES, sweeps
+
+KEYS = ["inputs/" + "1" * 64, "inputs/" + "2" * 64]
 
 jobs = st.fixed_dictionaries(FIELD_VALUES).map(lambda fields: Job(**fields))
 pins = st.builds(
@@ -90,6 +93,18 @@ def test_the_digest_of_a_known_job_never_changes(
         {"scheduler": "DDIMScheduler"},
         {"scheduler": "DDIMScheduler", "eta": 0.1},
         {"generator_device": "cuda"},
+        {"init_image": KEYS[0]},
+        {"init_image": KEYS[1]},
+        {"init_image": KEYS[0], "strength": 0.5},
+        {"init_image": KEYS[0], "mask_image": KEYS[1]},
+        {"latents": KEYS[0]},
+        {"loras": '[{"name":"a","weight":1}]'},
+        {"safety_checker": "on"},
+        {"safety_checker": "off"},
+        {"scheduler_config": '{"use_karras_sigmas":true}'},
+        {"timesteps": "[999,499]"},
+        {"sigmas": "[14.6,0]"},
+        {"clip_skip": 1},
     ],
 )
 def test_everything_that_acts_is_in_the_digest(change: dict[str, Any]) -> None:
@@ -121,6 +136,19 @@ def test_the_pixel_format_is_in_the_digest() -> None:
         ),
         ({"guidance_scale": 1}, {"guidance_scale": 1, "guidance_rescale": 0.7}),
         ({"eta": 0}, {"eta": 0.3}),  # PNDM has no eta
+        ({"strength": None}, {"strength": 0.3}),  # nothing to go from
+        ({"init_image": KEYS[0]}, {"init_image": KEYS[0], "strength": 0.8}),
+        (
+            {"init_image": KEYS[0], "mask_image": KEYS[1]},
+            {"init_image": KEYS[0], "mask_image": KEYS[1], "strength": 1},
+        ),
+        (
+            {"timesteps": "[999,499]", "num_inference_steps": 20},
+            {"timesteps": "[999,499]", "num_inference_steps": 30},
+        ),
+        ({"sigmas": "[9,0]"}, {"sigmas": "[9,0]", "num_inference_steps": 1}),
+        ({"vae": None}, {"vae": "owner/vae"}),
+        ({"loras": '[{"name":"a","weight":1}]'}, {"loras": '[{"name":"b","weight":1}]'}),
         ({"eta": 0.0, "scheduler": "DDIMScheduler"}, {"eta": -0.0, "scheduler": "DDIMScheduler"}),
     ],
 )
@@ -132,6 +160,32 @@ def test_guidance_of_one_or_less_acts_where_the_model_embeds_it() -> None:
     pin = make_pin(embeds_guidance=True)
     digests = {job_digest(make_job(guidance_scale=scale), pin) for scale in (0, 0.5, 1, 2)}
     assert len(digests) == 4
+
+
+def test_images_that_differ_in_where_they_start_are_different_images() -> None:
+    jobs = [
+        make_job(),
+        make_job(init_image=KEYS[0]),
+        make_job(init_image=KEYS[1]),
+        make_job(init_image=KEYS[0], strength=0.5),
+        make_job(init_image=KEYS[0], mask_image=KEYS[1]),
+        make_job(init_image=KEYS[0], mask_image=KEYS[1], strength=0.8),
+        make_job(latents=KEYS[0]),
+        make_job(latents=KEYS[1]),
+    ]
+    assert len({job_digest(job, make_pin()) for job in jobs}) == len(jobs)
+
+
+def test_a_prompt_cannot_act_on_images_of_noise_alone() -> None:
+    pin = make_pin(unconditional=True)
+    digests = {
+        job_digest(make_job(prompt=prompt, guidance_scale=scale, negative_prompt=negative), pin)
+        for prompt in ("", "a cat")
+        for scale in (1, 7.5)
+        for negative in (None, "blurry")
+    }
+    assert len(digests) == 1
+    assert job_digest(make_job(seed=1), pin) not in digests
 
 
 def test_eta_acts_where_the_checkpoints_own_scheduler_takes_it() -> None:
@@ -163,8 +217,11 @@ def test_digests_are_equal_only_where_the_acting_fields_are(one: Job, other: Job
     same = [
         getattr(acting(one, pin), name) == getattr(acting(other, pin), name)
         for name in FIELDS
-        if name not in ("model", "revision")
+        if name not in ("model", "revision", "vae", "loras")
     ]
+    # the fingerprint stands for the names of LoRAs
+    weights = [[*lora_weights(job.loras).values()] for job in (one, other)]
+    same.append((one.loras is None) == (other.loras is None) and weights[0] == weights[1])
     assert (job_digest(one, pin) == job_digest(other, pin)) is all(same)
 
 
@@ -178,13 +235,17 @@ def test_one_changed_field_acts_or_is_dropped_for_a_reason(job: Job, data: st.Da
         return
     reasons = [
         getattr(job, name) == value,
-        name in ("model", "revision"),
+        name in ("model", "revision", "vae"),
+        name == "loras" and job.loras is not None and value is not None
+        and [*lora_weights(job.loras).values()] == [*lora_weights(value).values()],
         name in ("height", "width") and {getattr(job, name), value} <= {None, 64},
         name == "scheduler" and {job.scheduler, value} <= {None, "PNDMScheduler"},
         name == "eta" and (job.scheduler or "PNDMScheduler") not in (
             "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "DDIMParallelScheduler",
             "DDIMScheduler", "TCDScheduler",
         ),
+        name == "strength" and job.init_image is None,
+        name == "strength" and {job.strength, value} <= {None, 1 if job.mask_image else 0.8},
         name in ("negative_prompt", "guidance_rescale") and job.guidance_scale <= 1,
         name == "guidance_scale" and job.guidance_scale <= 1 and value <= 1,
     ]  # fmt: skip

@@ -30,12 +30,19 @@ from shared.schema import manifest_schema
 from shared.sweep import DIRECTIVES, Sweep
 from tests.factories import make_pin, make_sweep
 from tests.field_table import with_table
+from tests.input_files import noise_bytes, write_picture
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
-PAGES = ["README.md", "docs/sweeps.md"]
-OURS = ["docs/sweeps.md", "docs/manifest.md", "docs/glossary.md", "CONTRIBUTING.md"]
+PAGES = ["README.md", "docs/sweeps.md", "docs/models.md"]
+OURS = [
+    "docs/sweeps.md",
+    "docs/models.md",
+    "docs/manifest.md",
+    "docs/glossary.md",
+    "CONTRIBUTING.md",
+]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -47,6 +54,11 @@ def write_files(page: str, folder: Path) -> None:
     for name, text in re.findall(r"^`([\w./-]+)`:\n\n```\w+\n(.*?)^```$", page, re.M | re.S):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+    for number, name in enumerate(sorted(set(re.findall(r"[\w/-]+\.png", page)))):
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        write_picture(folder / name, colour=f"hsl({number * 7}, 90%, 50%)")
+    for name in re.findall(r"[\w-]+\.safetensors", page):
+        (folder / name).write_bytes(noise_bytes())
 
 
 def sweep_blocks() -> list[Any]:

@@ -154,7 +154,7 @@ def test_any_value_is_read_or_refused_and_reading_is_stable(name: str, value: ob
         ("sed", "did you mean 'seed'?"),
         ("guidance", "did you mean 'guidance_scale'?"),
         ("steps", "did you mean 'num_inference_steps'?"),
-        ("qqq", "it can be model, revision, variant, height"),
+        ("qqq", "it can be model, revision, variant, vae"),
         ("x" * 10**6, "it can be model"),
     ],
 )

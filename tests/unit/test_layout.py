@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.axis import Axis
 from shared.errors import InvalidSweep
 from shared.fields import FIELDS
-from shared.lanes import cost, lane_key, model_key, recipe_key
+from shared.lanes import cost, lane_key, recipe_key, weights_key
 from shared.layout import MAX_BLOCKS, Layout
 from shared.manifest import Manifest
 from tests.factories import make_sweep
@@ -77,7 +77,7 @@ def test_a_block_has_one_model_one_lane_one_recipe_and_one_cost(layout: Layout) 
         for position in range(block.offset, block.offset + block.size):
             job = layout.job_at(position)
             assert layout.block_of(position) == block
-            assert model_key(job.model, job.revision, job.variant) == block.model
+            assert weights_key(job) == block.model
             assert lane_key(job) == block.lane
             assert recipe_key(job) == block.recipe
             assert cost(job) == block.cost

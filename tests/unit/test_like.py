@@ -137,7 +137,7 @@ def broken(name: str, folder: Path) -> Path:
     elif name == "stranger.png":
         Image.new("RGB", (8, 8)).save(path)
     elif name != "missing.png":
-        job = {**asdict(Job(model="demo", prompt="a")), "strength": 0.5}
+        job = {**asdict(Job(model="demo", prompt="a")), "beauty": 0.5}
         image = encode_png(Image.new("RGB", (8, 8)), job=job, digest="0" * 64)
         if name == "version.png":
             image = later_version(image)
@@ -167,7 +167,7 @@ def later_version(image: bytes) -> bytes:
         ("text.png", "is not a PNG image"),
         ("stranger.png", "has no 'seedbed' record"),
         ("version.png", "later Seedbed"),
-        ("field.png", "was made by a later Seedbed, with strength: upgrade Seedbed"),
+        ("field.png", "was made by a later Seedbed, with beauty: upgrade Seedbed"),
     ],
 )
 @pytest.mark.parametrize(

@@ -114,7 +114,61 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_every_field_is_said_defaults_too() -> None:
     said = set(GOOD["fixed"]) | {name for axis in GOOD["axes"] for name in axis["fields"]}
-    assert said == set(FIELDS)
+    assert said == {name for name, field in FIELDS.items() if not field.added}
+
+
+def test_a_field_of_a_later_version_is_said_where_it_is_not_null() -> None:
+    key = "inputs/" + "0" * 64
+    sweep = make_sweep(init_image=key, strength=[0.5, 0.8])
+    said = json.loads(sweep.manifest.text)
+    assert said["fixed"]["init_image"] == key
+    assert {"mask_image", "latents"}.isdisjoint(said["fixed"])
+    assert parse_manifest(sweep.manifest.text) == sweep.manifest
+    said["fixed"]["latents"] = None  # another spelling of the same sweep
+    assert parse_manifest(json.dumps(said)).digest == sweep.manifest.digest
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"init_image": "/etc/passwd"}, "'/etc/passwd' is not in the bucket's inputs/"),
+        ({"init_image": "sweeps/" + "0" * 64}, "is not in the bucket's inputs/"),
+        ({"init_image": "inputs/../" + "0" * 64}, "is not in the bucket's inputs/"),
+        ({"init_image": "s3://other/inputs/" + "0" * 64}, "is not in the bucket's inputs/"),
+        ({"latents": "inputs/" + "0" * 63}, "is not in the bucket's inputs/"),
+        ({"strength": 1.5}, "strength 1.5 is not a number from 0 to 1"),
+    ],
+)
+def test_an_input_from_outside_the_bucket_is_refused(fields: dict[str, Any], problem: str) -> None:
+    data = {**GOOD, "fixed": {**GOOD["fixed"], **fields}}
+    with pytest.raises(InvalidManifest) as refused:
+        parse_manifest(json.dumps(data))
+    assert problem in str(refused.value)
+    assert str(refused.value).startswith("manifest: fixed.")
+
+
+def test_fields_of_later_versions_are_left_out_where_they_are_null() -> None:
+    bare = make_sweep().manifest
+    added = {name for name, field in FIELDS.items() if field.added}
+    assert not added & set(json.loads(bare.text)["fixed"])
+    assert added <= set(parse_manifest(bare.text).fixed)
+
+    spelt_out = make_sweep(**dict.fromkeys(added)).manifest
+    assert spelt_out.text == bare.text
+    written = json.loads(bare.text)
+    written["fixed"] |= dict.fromkeys(added)
+    assert parse_manifest(json.dumps(written)).digest == bare.digest
+
+
+def test_a_structured_value_of_a_stranger_is_made_canonical() -> None:
+    one = make_sweep(scheduler_config={"b": 1.0, "a": True}).manifest
+    written = json.loads(one.text)
+    assert written["fixed"]["scheduler_config"] == '{"a":true,"b":1}'
+    written["fixed"]["scheduler_config"] = '{"b": 1.0, "a": true}'
+    assert parse_manifest(json.dumps(written)).digest == one.digest
+    written["fixed"]["scheduler_config"] = {"b": 1}
+    with pytest.raises(InvalidManifest, match=r"fixed\.scheduler_config is .* not a JSON string"):
+        parse_manifest(json.dumps(written))
 
 
 def test_the_canonical_text_is_this() -> None:

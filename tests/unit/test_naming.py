@@ -42,6 +42,15 @@ def test_prompts_become_slugs() -> None:
     ]
 
 
+def test_an_input_is_called_by_the_beginning_of_its_hash() -> None:
+    keys = ["inputs/" + digit * 64 for digit in "ab"]
+    assert names(make_results(init_image=[None, *keys])) == [
+        "000000_init_image=none.png",
+        "000001_init_image=aaaaaaaaaaaa.png",
+        "000002_init_image=bbbbbbbbbbbb.png",
+    ]
+
+
 def test_no_negative_prompt_and_an_empty_one_differ() -> None:
     assert names(make_results(negative_prompt=[None, ""])) == [
         "000000_negative_prompt=none.png",

@@ -117,6 +117,14 @@ def test_very_many_blocks_are_told() -> None:
         ({"guidance_scale": [0.5, 1, 4]}, "guidance_scale 0.5, 1 all switch guidance off"),
         ({"guidance_scale": 1, "guidance_rescale": 0.5}, "guidance_rescale can't act"),
         ({"eta": 0.5, "scheduler": "EulerDiscreteScheduler"}, "eta can't act with Euler"),
+        (
+            {"sigmas": [[9, 0], [8, 0]], "num_inference_steps": 20},
+            "num_inference_steps can't act where sigmas is given: leave it out",
+        ),
+        (
+            {"timesteps": {"fixed": [9, 0]}, "num_inference_steps": [20, 30]},
+            "num_inference_steps can't act where timesteps is given: its 2 values make the same",
+        ),
         ({"eta": [0, 0.5], "scheduler": "EulerDiscreteScheduler"}, "its 2 values make the same"),
         ({"eta": 0.5}, "eta acts only if the checkpoint's own scheduler takes it"),
         ({"height": [None, 64], "width": 64}, "height mixes null"),

@@ -139,9 +139,9 @@ def make_file(folder: Path, **fields: object) -> Path:
 
 
 def test_fields_of_a_later_version_are_named_and_left_out(tmp_path: Path) -> None:
-    origin = read_origin(make_file(tmp_path, strength=0.5))
-    assert origin.unknown == ("strength",)
-    assert "strength" not in origin.command
+    origin = read_origin(make_file(tmp_path, beauty=0.5))
+    assert origin.unknown == ("beauty",)
+    assert "beauty" not in origin.command
 
 
 def test_a_record_without_a_prompt_is_refused(tmp_path: Path) -> None:

@@ -443,7 +443,7 @@ def test_of_very_many_faults_twenty_are_told(write: Callable[..., Sweep]) -> Non
         (
             {},
             {"seed": {"fixed": [1, 2]}},
-            "seed {fixed: ['1', '2']} is a list as one value: no field takes one; without 'fixed'",
+            "seed {fixed: ['1', '2']} is a list as one value: seed takes none; without 'fixed'",
         ),
         ({}, {"wildcards": "no"}, "wildcards 'no' is not a folder: name the one that has the"),
     ],

@@ -1,0 +1,167 @@
+"""Sweeps over VAEs and LoRAs on a worker: found in the queue, pinned apart, served if allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("peft", reason="needs the worker's dependencies")
+
+from shared.layout import Layout
+from shared.pin import Pin
+from shared.weights import WeightsName
+from shared.worker_options import WorkerOptions
+from tests.pool import Pool, eventually, running_pool
+from tests.tiny_parts import save_lora, save_vae
+from worker.process import WorkerProcess
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with running_pool(tmp_path_factory.mktemp("pool")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def parts(stock: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    save_vae(stock, folder / "vae")
+    save_vae(stock, folder / "wide", latent_channels=8)
+    for seed, name in enumerate(("one", "two")):
+        save_lora(stock, folder / name, seed=seed)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def empty(pool: Pool) -> None:
+    with pool.redis.client() as client:
+        client.flushall()
+
+
+def worker(pool: Pool, **options: Any) -> WorkerProcess:
+    values = {"models": (pool.model,), "batch_size": 4, "device": "cpu"} | options
+    return WorkerProcess(pool.settings, WorkerOptions(**values))
+
+
+def serve_all(process: WorkerProcess, pool: Pool) -> None:
+    """What its heartbeat and its doorbells would have it do."""
+    process._discovery.look()
+    for model in pool.client.queue.models_with_work():
+        process.serve(model)
+
+
+def test_vaes_and_loras_are_axes_and_each_set_of_weights_has_its_own_pin(
+    pool: Pool, parts: Path
+) -> None:
+    one, two = str(parts / "one"), str(parts / "two")
+    sweep = pool.sweep(
+        name="study",
+        vae=[None, str(parts / "vae")],
+        loras=[
+            None,
+            {"name": one, "weight": 0.5},
+            {"name": one, "weight": 1},
+            [{"name": one}, {"name": two, "weight": -1}],
+        ],
+        seed=[0, 1],
+        num_inference_steps=2,
+        prompt="a red circle",
+        guidance_scale=4,
+    )
+    pool.client.submit(sweep)
+    process = worker(pool, vaes=(str(parts / "vae"),), allow=(f"{parts}/*",))
+
+    try:
+        serve_all(process, pool)
+    finally:
+        process.close()
+
+    status = pool.client.status(sweep.id)
+    assert (status.state, status.done, status.dead) == ("done", 16, 0)
+    layout: Layout = sweep.layout
+    names = {WeightsName.of(layout.job(index)) for index in range(16)}
+    assert set(status.pins) == {name.key for name in names}
+    pins = [Pin.from_text(text) for text in status.pins.values()]
+    assert len({pin.weights for pin in pins}) == len(names) == 6
+    results = pool.client.results(sweep.id)
+    assert len({results.digest_of(index) for index in range(16)}) == 16
+    images = {bytes(pool.storage.get(str(results.key_of(index)))) for index in range(16)}
+    assert len(images) == 16
+    assert all(receipt["rows"] == 2 for receipt in pool.receipts(sweep))
+
+
+def test_a_resubmitted_sweep_finds_its_images_by_the_weights(pool: Pool, parts: Path) -> None:
+    fields = {"loras": str(parts / "one"), "num_inference_steps": 2, "prompt": "a boat"}
+    first = pool.sweep(name="first", seed=[0, 1], guidance_scale=4, **fields)
+    second = pool.sweep(name="second", seed=[0, 1, 2], guidance_scale=4, **fields)
+    process = worker(pool, loras=(str(parts / "one"),))
+
+    try:
+        for sweep in (first, second):
+            pool.client.submit(sweep)
+            serve_all(process, pool)
+    finally:
+        process.close()
+
+    status = pool.client.status(second.id)
+    assert (status.done, status.reused) == (3, 2)
+
+
+def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_waits(
+    pool: Pool, parts: Path
+) -> None:
+    sweep = pool.sweep(
+        name="wide",
+        vae=[str(parts / "wide"), str(parts / "vae"), None, str(parts / "gone")],
+        seed=[0],
+        prompt="a boat",
+        guidance_scale=4,
+        num_inference_steps=2,
+    )
+    pool.client.submit(sweep)
+    process = worker(pool, vaes=(str(parts / "wide"), str(parts / "gone")))
+
+    try:
+        serve_all(process, pool)
+        serve_all(process, pool)
+        said = process.describe()
+    finally:
+        process.close()
+
+    status = pool.client.status(sweep.id)
+    assert (status.state, status.done, status.dead) == ("running", 1, 1)
+    (failure,) = pool.client.failures(sweep.id)
+    assert failure.index == 0
+    assert "has 8 latent channels, and this model's latents have 4" in failure.reason
+    assert said["vaes"] == [str(parts / "wide"), str(parts / "gone")]
+    served = {item["vae"] for item in said["served"]}  # type: ignore[attr-defined]
+    assert served == {None, str(parts / "wide")}, "one is not allowed, one could not be had"
+
+
+def test_a_real_worker_hears_of_new_weights_by_itself(pool: Pool, parts: Path) -> None:
+    handle = pool.start_worker(loras=(str(parts / "one"),), timer_seconds=0.3)
+    try:
+        eventually(lambda: handle.ready, seconds=90, what="a worker")
+        for weight in (0.5, 1.0):
+            sweep = pool.sweep(
+                name=f"heard-{weight}",
+                loras={"name": str(parts / "one"), "weight": weight},
+                seed=[0, 1],
+                prompt="a boat",
+                guidance_scale=4,
+                num_inference_steps=2,
+            )
+            pool.client.submit(sweep)
+            eventually(
+                lambda: pool.client.status(sweep.id).state == "done",  # noqa: B023
+                seconds=60,
+                what="a sweep with a LoRA",
+            )
+            assert pool.client.status(sweep.id).done == 2
+    finally:
+        handle.terminate()

@@ -1,0 +1,105 @@
+"""Weights that sweeps ask for and nobody named at the start: found in the queue, served if allowed.
+
+A sweep with another VAE or with LoRAs needs other weights than the checkpoint alone, so it has a
+key and a pin of its own (docs/decisions/vae-and-loras.md). They may be combined without end; so a
+worker does not list them when it starts, but looks which ones wait for work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from shared.errors import ModelError
+from shared.queue import JobQueue
+from shared.weights import AllowList, WeightsName
+from worker.locating import ModelSource
+
+REJECTED_SECONDS = 300.0
+"""How long weights that could not be had are not tried again: the hub may be back by then."""
+MOST_SOURCES = 1024
+"""Sets of weights that one process will serve: each has a doorbell and a line in the heartbeat."""
+
+logger = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Adds to the weights that a worker serves.
+
+    Args:
+        allowed: What may be loaded.
+        sources: Key to weights, which grows; those that it begins with stay.
+    """
+
+    def __init__(
+        self, *, queue: JobQueue, allowed: AllowList, sources: dict[str, ModelSource]
+    ) -> None:
+        self._queue = queue
+        self._allowed = allowed
+        self._sources = sources
+        self._named = frozenset(sources)
+        self._rejected: dict[str, float] = {}
+        self._refused: set[str] = set()
+        self._listen: Callable[[str], None] | None = None
+        self._lock = Lock()
+
+    def listen_with(self, listen: Callable[[str], None]) -> None:
+        """From now on, listen for what is found; and for what has been."""
+        with self._lock:
+            self._listen = listen
+            found = [key for key in self._sources if key not in self._named]
+        for key in found:
+            listen(key)
+
+    def look(self) -> None:
+        """Serve what waits for work, is allowed, and was not served yet.
+
+        Raises:
+            QueueError: The queue does not answer.
+        """
+        now = time.monotonic()
+        unknown = [
+            key
+            for key in self._queue.models_with_work()
+            if key not in self._sources
+            and key not in self._refused
+            and self._rejected.get(key, 0) <= now
+        ]
+        for key, name in self._queue.weights(unknown).items():
+            if self._allowed.allows(name) and len(self._sources) < MOST_SOURCES:
+                self._serve(key, name)
+            else:
+                if len(self._refused) >= MOST_SOURCES:
+                    self._refused.clear()
+                self._refused.add(key)
+                logger.info("weights not allowed here", extra={"weights": name.to_text()})
+
+    def reject(self, model: str, error: ModelError) -> bool:
+        """Stop serving what could not be loaded, for a while; what was named at the start is kept.
+
+        Returns:
+            Whether it is no longer served.
+        """
+        if model in self._named:
+            return False
+        logger.error("weights can't be had", extra={"model": model, "error": str(error)})
+        with self._lock:
+            self._sources.pop(model, None)
+            self._rejected[model] = time.monotonic() + REJECTED_SECONDS
+        return True
+
+    def _serve(self, key: str, name: WeightsName) -> None:
+        logger.info("weights found", extra={"weights": name.to_text()})
+        with self._lock:
+            self._sources[key] = ModelSource(
+                model=name.model,
+                revision=name.revision,
+                variant=name.variant,
+                vae=name.vae,
+                loras=name.loras,
+            )
+            listen = self._listen
+        if listen is not None:
+            listen(key)
