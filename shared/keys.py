@@ -41,6 +41,7 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("gone:TOKEN", "string", "a token that is over; lives ten minutes"),
     ("finalise", "zset", "sweeps whose finalise item waits, scored by since when"),
     ("rates", "hash", "'model lane recipe' to JSON: measured seconds a job and batch"),
+    ("capacities", "hash", "hash of what it holds for to JSON: measured batches, knees and caps"),
     ("worker:ID", "string", "JSON a worker announced; lives as long as it said"),
     ("workers", "set", "ids of workers that have announced themselves"),
 )
@@ -86,6 +87,10 @@ class Keys:
     @property
     def rates(self) -> str:
         return f"{self.base}:rates"
+
+    @property
+    def capacities(self) -> str:
+        return f"{self.base}:capacities"
 
     @property
     def workers(self) -> str:
