@@ -10,7 +10,6 @@ from shared.pool_client import PoolClient
 from shared.queue_records import Rate
 from shared.redis_connection import translated_errors
 
-
 MOST_CAPACITIES = 1000
 """Bounds the measurements kept, a few KB each: software changes, and nobody forgets the old."""
 

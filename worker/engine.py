@@ -18,7 +18,7 @@ from worker.embeddings import PromptEmbeddings
 from worker.guidance import RowGuidance
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
-from worker.rescue import RowCap, render_rows
+from worker.rescue import RowCap, attempt, render_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +93,18 @@ class StockEngine:
             outcomes.update(zip(batch, results, strict=True))
         return [outcomes[index] for index in range(len(jobs))]
 
+    def attempt(self, jobs: Sequence[Job]) -> list[Rendered | RenderError] | RenderError:
+        """One call of the pipeline for jobs of one recipe, whatever comes of it.
+
+        For measurements: nothing is split, tried again or learnt from.
+        """
+        return attempt(lambda rows: self._render_batch(rows, _never), jobs)
+
     def cap(self, job: Job) -> RowCap:
         """What is known about how many jobs like this one fit in memory together."""
-        return self._caps.setdefault((*self._size(job), job.guided), RowCap())
+        return self._caps.setdefault((*self.size(job), job.guided), RowCap())
 
-    def _size(self, job: Job) -> tuple[int, int]:
+    def size(self, job: Job) -> tuple[int, int]:
         """Height and width in pixels; the checkpoint's own where the job leaves it open."""
         return (
             job.height or self.loaded.native_height,
@@ -150,7 +157,7 @@ class StockEngine:
     def _arguments(self, jobs: Sequence[Job]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
         """The pipeline's call arguments for a batch, and each job's notes."""
         first = jobs[0]
-        height, width = self._size(first)
+        height, width = self.size(first)
         wanted: dict[str, Any] = {
             "height": height,
             "width": width,

@@ -11,21 +11,15 @@ import torch
 
 from shared.errors import Cancelled, ModelError, OutOfMemory, RenderError, UnsupportedJob
 from shared.job import Job
+from worker.allocators import bytes_asked_for, bytes_text, says_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 REASON_LENGTH = 500
 """Characters of a library's message that a failed job keeps."""
-
-ALLOCATION = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "status_alloc_failed",
-)
-"""How the CPU, MPS, cuBLAS and cuDNN allocators say it; CUDA's own has a class."""
 
 BROKEN_DEVICE = ("cuda error", "device-side assert", "cudnn_status_execution_failed")
 """Messages after which a process' CUDA context is of no more use to any job."""
@@ -96,8 +90,8 @@ def render_rows(
     while len(outcomes) < len(jobs):
         left = jobs[len(outcomes) :]
         part = left[: cap.rows_to_try(len(left))]
-        result = _attempt(part, run)
-        if isinstance(result, list):
+        result = attempt(run, part)
+        if not isinstance(result, RenderError):
             cap.fitted(len(part))
             outcomes += result
         elif isinstance(result, Cancelled | UnsupportedJob):
@@ -120,12 +114,10 @@ def render_rows(
     return outcomes
 
 
-def _attempt(
-    jobs: Sequence[Job], run: Callable[[Sequence[Job]], Sequence[T | RenderError]]
-) -> list[T | RenderError] | RenderError:
-    """Outcomes, or why there are none."""
+def attempt(run: Callable[[A], T], argument: A) -> T | RenderError:
+    """What a call to the device returns, or why it returns nothing."""
     try:
-        return list(run(jobs))
+        return run(argument)
     except Exception as caught:  # noqa: BLE001 - one job's fault must not fail its mates
         # Leaving the block drops the traceback, whose frames hold every activation.
         return translate(caught)
@@ -147,7 +139,7 @@ def translate(caught: Exception) -> RenderError:
         return OutOfMemory(reason)
     if isinstance(caught, RuntimeError):
         text = str(caught).lower()
-        if any(words in text for words in ALLOCATION):
+        if says_out_of_memory(text):
             return OutOfMemory(reason)
         if any(words in text for words in BROKEN_DEVICE):
             raise ModelError(f"this worker's device failed, restart the worker: {reason}")
@@ -156,7 +148,9 @@ def translate(caught: Exception) -> RenderError:
 
 def _does_not_fit(job: Job, error: OutOfMemory) -> OutOfMemory:
     size = f"{job.width}x{job.height}" if job.width and job.height else "its size"
+    asked = bytes_asked_for(str(error))
+    needed = "" if asked is None else f", it needed {bytes_text(asked)} more at once"
     return OutOfMemory(
-        f"one image of {size} does not fit in this worker's memory ({error}): "
+        f"one image of {size} does not fit in this worker's memory{needed} ({error}): "
         "use a smaller height and width, or a worker with more memory"
     )
