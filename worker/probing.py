@@ -77,21 +77,18 @@ def probe(
         num_inference_steps=min(job.num_inference_steps, PROBE_STEPS),
     )
     device = _Device(engine, job)
-    release_memory()
     memory_bytes = device.memory.available()
 
     def curve(measure: Callable[[int], Point], share: float) -> Curve:
         room = Room(memory_bytes=memory_bytes, rows=most_rows, seconds=share * budget_seconds)
-        try:
-            return find_curve(measure, room)
-        finally:
-            release_memory()
+        return find_curve(measure, room)
 
     denoise = curve(device.denoise, DENOISING_SHARE)
     decode = None
     if device.latents is not None:
         with device.as_decoded():
             decode = curve(device.decode, 1 - DENOISING_SHARE)
+    release_memory()  # what the largest batch took is cached, and no smaller one needs it
     return Probe(steps=device.steps, memory_bytes=memory_bytes, denoise=denoise, decode=decode)
 
 
