@@ -38,5 +38,7 @@ def configure_logging(level: str) -> None:
 
 
 def _shown(value: object) -> str:
+    """Quoted, and escaped, wherever a value could be taken for anything else."""
     text = str(value)
-    return repr(text) if any(char.isspace() or char == '"' for char in text) or not text else text
+    plain = text.isprintable() and not any(char.isspace() or char == '"' for char in text)
+    return text if text and plain else repr(text)

@@ -15,9 +15,6 @@ from shared.job import Job
 CAPACITY_BYTES = 256 << 20
 """Bounds the cache: some 800 SDXL prompts, or two thousand of Stable Diffusion 1.5, in float16."""
 
-SHOWN_WORDS = 200
-"""Characters of a prompt's lost end that a note repeats."""
-
 EMBEDDING_NAMES = {
     "StableDiffusionPipeline": ("prompt_embeds",),
     "StableDiffusionXLPipeline": ("prompt_embeds", "pooled_prompt_embeds"),
@@ -29,9 +26,6 @@ For them a row's embeddings are the same as the pipeline computes for the job al
 pipeline is given its prompts as text.
 """
 
-T5_TOKENS = 256
-"""What ``StableDiffusion3Pipeline`` reads of a prompt with its third text encoder."""
-
 
 @dataclass(frozen=True)
 class Embedded:
@@ -39,11 +33,9 @@ class Embedded:
 
     Attributes:
         tensors: By argument name of the pipeline's call, each with a first axis of length 1.
-        note: What of the text was cut, if anything.
     """
 
     tensors: dict[str, torch.Tensor]
-    note: str | None
 
     @property
     def size_bytes(self) -> int:
@@ -70,21 +62,18 @@ class PromptEmbeddings:
         """Whether this kind of pipeline takes embeddings from here."""
         return bool(self._names)
 
-    def rows(
-        self, jobs: Sequence[Job], *, guided: bool
-    ) -> tuple[dict[str, torch.Tensor], list[tuple[str, ...]]]:
-        """Embeddings of a batch, and each job's notes.
+    def rows(self, jobs: Sequence[Job], *, guided: bool) -> dict[str, torch.Tensor]:
+        """Embeddings of a batch.
 
         Args:
             jobs: One row each.
             guided: Classifier-free guidance is on: the negative prompts' half is wanted too.
 
         Returns:
-            Call arguments, each (rows, ...), and one tuple of notes for each job.
+            Call arguments, each (rows, ...).
         """
         positive = [self._prompt(job.prompt) for job in jobs]
         halves = {name: [one.tensors[name] for one in positive] for name in self._names}
-        notes = [[f"prompt {one.note}"] if one.note else [] for one in positive]
         if guided:
             negative = [
                 self._negative(job.negative_prompt, one)
@@ -92,19 +81,14 @@ class PromptEmbeddings:
             ]
             for name in self._names:
                 halves[f"negative_{name}"] = [one.tensors[name] for one in negative]
-            for own, one in zip(notes, negative, strict=True):
-                own += [f"negative prompt {one.note}"] if one.note else []
-        return (
-            {name: torch.cat(tensors) for name, tensors in halves.items()},
-            [tuple(own) for own in notes],
-        )
+        return {name: torch.cat(tensors) for name, tensors in halves.items()}
 
     def _prompt(self, text: str) -> Embedded:
         key = ("prompt", text)
         if found := self._recall(key):
             return found
         encoded = self._encode(prompt=text, do_classifier_free_guidance=False)
-        return self._keep(key, encoded[0::2], text)
+        return self._keep(key, encoded[0::2])
 
     def _negative(self, text: str | None, positive: Embedded) -> Embedded:
         key = ("negative", text)
@@ -117,7 +101,7 @@ class PromptEmbeddings:
             do_classifier_free_guidance=True,
             **positive.tensors,
         )
-        return self._keep(key, encoded[1::2], text or "")
+        return self._keep(key, encoded[1::2])
 
     @torch.no_grad()
     def _encode(self, **arguments: Any) -> Sequence[torch.Tensor]:
@@ -138,34 +122,11 @@ class PromptEmbeddings:
             self._held.move_to_end(key)
         return self._held.get(key)
 
-    def _keep(
-        self, key: tuple[str, str | None], tensors: Sequence[torch.Tensor], text: str
-    ) -> Embedded:
-        named = dict(zip(self._names, tensors, strict=True))
-        embedded = Embedded(named, cut_note(self._pipeline, text))
+    def _keep(self, key: tuple[str, str | None], tensors: Sequence[torch.Tensor]) -> Embedded:
+        embedded = Embedded(dict(zip(self._names, tensors, strict=True)))
         self._held[key] = embedded
         self._held_bytes += embedded.size_bytes
         while self._held_bytes > self._capacity_bytes and len(self._held) > 1:
             _, oldest = self._held.popitem(last=False)
             self._held_bytes -= oldest.size_bytes
         return embedded
-
-
-def cut_note(pipeline: Any, text: str) -> str | None:
-    """Say what the pipeline's tokenizers cut off the end of a text, or None.
-
-    Returns:
-        ``"cut to 77 tokens, without: ..."`` for the tokenizer that keeps least.
-    """
-    for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
-        tokenizer = getattr(pipeline, name, None)
-        if tokenizer is None:
-            continue
-        limit = T5_TOKENS if name == "tokenizer_3" else tokenizer.model_max_length
-        # As the pipelines themselves find what they cut: the last token is the end mark.
-        tokens = tokenizer(text).input_ids
-        if len(tokens) > limit:
-            lost = tokenizer.decode(tokens[limit - 1 : -1]).strip()
-            shown = lost if len(lost) <= SHOWN_WORDS else lost[:SHOWN_WORDS] + "..."
-            return f"cut to {limit} tokens, without: {shown}"
-    return None

@@ -13,6 +13,7 @@ from PIL import Image
 
 from shared.errors import Cancelled, NonFiniteImage, RenderError, UnsupportedJob
 from shared.job import Job
+from worker.cut_prompts import CutPrompts
 from worker.decoding import Decoded, watched_decoding
 from worker.embeddings import PromptEmbeddings
 from worker.guidance import RowGuidance
@@ -57,6 +58,7 @@ class StockEngine:
     def __init__(self, loaded: LoadedModel, *, embeddings: PromptEmbeddings | None = None) -> None:
         self.loaded = loaded
         self.embeddings = embeddings or PromptEmbeddings(loaded.pipeline)
+        self._cut_prompts = CutPrompts(loaded.pipeline)
         self._caps: dict[tuple[int, int, bool], RowCap] = {}
 
     @property
@@ -123,7 +125,7 @@ class StockEngine:
         pipeline.scheduler = self.loaded.scheduling.make(
             jobs[0].scheduler, seeds=[job.seed for job in jobs]
         )
-        arguments, notes = self._arguments(jobs)
+        arguments = self._arguments(jobs)
         if "callback_on_step_end" in self.loaded.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
@@ -149,13 +151,13 @@ class StockEngine:
                 forwards=steps.forwards or len(pipeline.scheduler.timesteps),
                 rows=len(jobs),
                 seconds=seconds,
-                notes=notes[row] + again.get(row, ()),
+                notes=self._cuts(jobs[row]) + again.get(row, ()),
             )
             for row, image in enumerate(images)
         ]
 
-    def _arguments(self, jobs: Sequence[Job]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-        """The pipeline's call arguments for a batch, and each job's notes."""
+    def _arguments(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """The pipeline's call arguments for a batch."""
         first = jobs[0]
         height, width = self.size(first)
         wanted: dict[str, Any] = {
@@ -165,21 +167,30 @@ class StockEngine:
             "guidance_scale": self._guidance(jobs),
             "generator": [_generator(job, self.loaded.device) for job in jobs],
         }
-        # A model that embeds the scale has no unguided half: what acts on that is left out.
-        guided = first.guided and not self.loaded.embeds_guidance
+        guided = self._has_two_halves(first)
         if guided and first.guidance_rescale > 0:
             wanted["guidance_rescale"] = first.guidance_rescale
         if (first.scheduler or self.loaded.native_scheduler) in self.loaded.scheduling.taking_eta:
             wanted["eta"] = first.eta
-        notes: list[tuple[str, ...]] = [()] * len(jobs)
         if self.embeddings.supported:
-            tensors, notes = self.embeddings.rows(jobs, guided=guided)
-            wanted |= tensors
+            wanted |= self.embeddings.rows(jobs, guided=guided)
         else:
             wanted["prompt"] = [job.prompt for job in jobs]
             if guided and first.negative_prompt is not None:
                 wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
-        return self._accepted(wanted), notes
+        return self._accepted(wanted)
+
+    def _has_two_halves(self, job: Job) -> bool:
+        """A model that embeds the scale has no unguided half: what acts on that is left out."""
+        return job.guided and not self.loaded.embeds_guidance
+
+    def _cuts(self, job: Job) -> tuple[str, ...]:
+        """What of the job's texts the model did not read."""
+        texts = {"prompt": job.prompt}
+        if self._has_two_halves(job) and job.negative_prompt is not None:
+            texts["negative prompt"] = job.negative_prompt
+        notes = {what: self._cut_prompts.note(text) for what, text in texts.items()}
+        return tuple(f"{what} {note}" for what, note in notes.items() if note)
 
     def _guidance(self, jobs: Sequence[Job]) -> Any:
         """One number, or one for each row where the pipeline can be given that."""

@@ -167,7 +167,9 @@ def test_embeddings_are_forgotten_when_the_cache_is_full_and_pictures_stay_right
         assert kept.image.tobytes() == forgotten.image.tobytes()
 
 
-def test_a_cut_prompt_says_which_words_were_lost(engine: StockEngine) -> None:
+def test_a_cut_prompt_says_which_words_were_lost(
+    engine: StockEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     long = "red " * 80 + "unreadable ending"
     jobs = [quick_job(), quick_job(prompt=long), quick_job(negative_prompt=long)]
 
@@ -179,6 +181,9 @@ def test_a_cut_prompt_says_which_words_were_lost(engine: StockEngine) -> None:
     assert note.endswith(" red red unreadable ending")
     (note,) = cut_negative.notes
     assert note.startswith("negative prompt cut to 77 tokens")
+    (logged,) = [record for record in caplog.records if record.name == "worker.cut_prompts"]
+    assert logged.levelname == "WARNING"
+    assert vars(logged)["cut"] in cut.notes[0]
 
 
 def test_cancelling_stops_at_the_next_step_and_keeps_what_is_finished(engine: StockEngine) -> None:
