@@ -81,12 +81,15 @@ class Curve:
         points: What was run, by rows.
         knee: The fewest rows whose rows/s are nearly the best.
         cap: The most rows that were seen to fit, with memory to spare.
+        reach: The most rows that should fit by what was measured; the cap, unless the time was
+            over before it could be confirmed.
         bound: Why there are no more: memory ends, more were not asked for, or the time was over.
     """
 
     points: tuple[Point, ...]
     knee: int
     cap: int
+    reach: int
     bound: Bound
 
 
@@ -115,13 +118,13 @@ class Capacity:
     at: float
 
     def batch_size(self, rows_per_image: int) -> int:
-        """Images to render together: at the denoiser's knee, and within what the VAE can take.
+        """Images to render together: at the denoiser's knee, and within what the VAE should take.
 
         Args:
             rows_per_image: Of the denoising model: 2 with guidance, else 1.
         """
         images = max(1, self.denoise.knee // rows_per_image)
-        return images if self.decode is None else min(images, self.decode.cap)
+        return images if self.decode is None else min(images, self.decode.reach)
 
     def to_text(self) -> str:
         """Canonical JSON."""
@@ -169,11 +172,12 @@ def _curve(data: dict[str, Any]) -> Curve:
     )
     rows = [point.rows for point in points]
     knee, cap = _integer(data["knee"], 1), _integer(data["cap"], 1)
+    reach = _integer(data["reach"], cap)
     if rows != sorted(set(rows)) or knee not in rows or cap not in rows or knee > cap:
         raise ValueError("knee and cap are of the rows that were run, in their order")
     if data["bound"] not in get_args(Bound):
         raise ValueError(data["bound"])
-    return Curve(points=points, knee=knee, cap=cap, bound=data["bound"])
+    return Curve(points=points, knee=knee, cap=cap, reach=reach, bound=data["bound"])
 
 
 def _texts(data: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -35,7 +35,12 @@ def make_pin(**values: Any) -> Pin:
 
 
 def make_curve(
-    points: dict[int, tuple[float, int | None]], *, knee: int, cap: int, bound: Bound = "memory"
+    points: dict[int, tuple[float, int | None]],
+    *,
+    knee: int,
+    cap: int,
+    reach: int | None = None,
+    bound: Bound = "memory",
 ) -> Curve:
     """A curve from rows to seconds and bytes."""
     return Curve(
@@ -45,6 +50,7 @@ def make_curve(
         ),
         knee=knee,
         cap=cap,
+        reach=reach or cap,
         bound=bound,
     )
 

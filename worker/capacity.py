@@ -108,9 +108,18 @@ def knee_of(points: Sequence[Point]) -> int:
 
 def _conclude(seen: Sequence[Point], failed: int | None, room: Room, *, late: bool) -> Curve:
     fit = _fitting(seen, failed, room)
-    full = _too_many(seen, failed, room) is not None or _reach(seen, fit, room) < room.rows
-    bound: Bound = "time" if late else "memory" if full else "rows"
-    return Curve(points=tuple(seen), knee=knee_of(fit), cap=fit[-1].rows, bound=bound)
+    cap, bad = fit[-1].rows, _too_many(seen, failed, room)
+    reach = _reach(seen, fit, room)
+    bound: Bound = "time" if late else "rows" if bad is None and reach >= room.rows else "memory"
+    if bad is not None:
+        reach = min(reach, bad - 1)
+    return Curve(
+        points=tuple(seen),
+        knee=knee_of(fit),
+        cap=cap,
+        reach=max(cap, reach) if late else cap,
+        bound=bound,
+    )
 
 
 def _too_many(seen: Sequence[Point], failed: int | None, room: Room) -> int | None:

@@ -91,6 +91,7 @@ class StockEngine:
                 [jobs[index] for index in batch],
                 lambda rows: self._render_batch(rows, cancelled),
                 self.cap(jobs[batch[0]]),
+                size=self.size(jobs[batch[0]]),
             )
             outcomes.update(zip(batch, results, strict=True))
         return [outcomes[index] for index in range(len(jobs))]

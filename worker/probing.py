@@ -67,7 +67,7 @@ def probe(
         engine: What will render; it learns nothing of this.
         job: Of the wanted size. It is run without guidance, so that an image is a row of the
             denoising model, and with few steps.
-        most_rows: Most rows and images to try.
+        most_rows: Most rows to try; of images, no more than the denoiser is quick with.
         budget_seconds: Wall time, the first batches aside.
 
     Raises:
@@ -82,15 +82,15 @@ def probe(
     device = _Device(engine, job)
     memory_bytes = device.memory.available()
 
-    def curve(measure: Callable[[int], Point], share: float) -> Curve:
-        room = Room(memory_bytes=memory_bytes, rows=most_rows, seconds=share * budget_seconds)
+    def curve(measure: Callable[[int], Point], rows: int, share: float) -> Curve:
+        room = Room(memory_bytes=memory_bytes, rows=rows, seconds=share * budget_seconds)
         return find_curve(measure, room)
 
-    denoise = curve(device.denoise, DENOISING_SHARE)
+    denoise = curve(device.denoise, most_rows, DENOISING_SHARE)
     decode = None
     if device.latents is not None:
         with device.as_decoded():
-            decode = curve(device.decode, 1 - DENOISING_SHARE)
+            decode = curve(device.decode, denoise.knee, 1 - DENOISING_SHARE)
     release_memory()  # what the largest batch took is cached, and no smaller one needs it
     return Probe(steps=device.steps, memory_bytes=memory_bytes, denoise=denoise, decode=decode)
 

@@ -70,6 +70,7 @@ def render_rows(
     run: Callable[[Sequence[Job]], Sequence[T | RenderError]],
     cap: RowCap,
     *,
+    size: tuple[int, int] | None = None,
     release: Callable[[], None] = release_memory,
 ) -> list[T | RenderError]:
     """Run a batch; where it fails, run its parts, until every job has an image or its own error.
@@ -78,6 +79,7 @@ def render_rows(
         jobs: What one pipeline call could render together.
         run: Renders some of them, one outcome each; raises when the call as a whole fails.
         cap: Learns how many rows fit.
+        size: Height and width of their images, for the message of one that does not fit alone.
         release: Gives memory back before a smaller batch is tried.
 
     Returns:
@@ -101,7 +103,7 @@ def render_rows(
             cap.overflowed(len(part))
             release()
             if len(part) == 1:
-                outcomes.append(_does_not_fit(part[0], result))
+                outcomes.append(_does_not_fit(size, result))
             else:
                 logger.warning("batch does not fit, splitting it", extra={"rows": len(part)})
         elif len(part) == 1:
@@ -109,8 +111,8 @@ def render_rows(
         else:
             logger.warning("batch failed, looking for the culprit", extra={"rows": len(part)})
             middle = len(part) // 2
-            outcomes += render_rows(part[:middle], run, cap, release=release)
-            outcomes += render_rows(part[middle:], run, cap, release=release)
+            outcomes += render_rows(part[:middle], run, cap, size=size, release=release)
+            outcomes += render_rows(part[middle:], run, cap, size=size, release=release)
     return outcomes
 
 
@@ -146,11 +148,11 @@ def translate(caught: Exception) -> RenderError:
     return RenderError(reason)
 
 
-def _does_not_fit(job: Job, error: OutOfMemory) -> OutOfMemory:
-    size = f"{job.width}x{job.height}" if job.width and job.height else "its size"
+def _does_not_fit(size: tuple[int, int] | None, error: OutOfMemory) -> OutOfMemory:
+    pixels = f" of {size[1]}x{size[0]}" if size else ""
     asked = bytes_asked_for(str(error))
     needed = "" if asked is None else f", it needed {bytes_text(asked)} more at once"
     return OutOfMemory(
-        f"one image of {size} does not fit in this worker's memory{needed} ({error}): "
+        f"one image{pixels} does not fit in this worker's memory{needed} ({error}): "
         "use a smaller height and width, or a worker with more memory"
     )

@@ -42,7 +42,7 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
     help="hub id or folder, with @REVISION if need be; repeatable, the first is loaded at start",
 )
 @click.option("--variant", help="weight files' variant, such as fp16")
-@click.option("--batch-size", type=int, help="images a batch; measured at start if not given")
+@click.option("--batch-size", type=int, help="images a batch; measured if not given")
 @click.option("--device", help="cuda, mps or cpu; the best there is if not given")
 @click.option("--dtype", help="float16, bfloat16 or float32; the device's usual if not given")
 @click.option(

@@ -112,10 +112,12 @@ def test_memory_that_ends_in_the_vae_splits_the_batch_as_well(
 
 def test_a_job_that_does_not_fit_alone_is_told_what_would_help(engine: StockEngine) -> None:
     with memory_for(engine.loaded.pipeline, 0):
-        outcomes = engine.render([quick_job(height=64, width=64, seed=seed) for seed in (0, 1)])
+        sizes = [{"height": 72, "width": 64}, {}]
+        outcomes = engine.render([quick_job(**size) for size in sizes])
 
     assert all(isinstance(outcome, OutOfMemory) for outcome in outcomes)
-    assert "64x64 does not fit" in str(outcomes[0])
+    assert "one image of 64x72 does not fit" in str(outcomes[0])
+    assert "one image of 64x64 does not fit" in str(outcomes[1]), "the checkpoint's own size"
     assert "it needed 1.00 GiB more at once" in str(outcomes[0])
     assert "Tried to allocate 1 GiB" in str(outcomes[0])
     assert "smaller height and width" in str(outcomes[0])

@@ -235,6 +235,16 @@ def test_what_the_time_does_not_allow_is_not_run() -> None:
 
     assert (curve.cap, curve.bound) == (4, "time")
     assert device.now <= 10
+    assert curve.reach == 128, "as far as its memory would go"
+
+
+def test_what_could_not_be_confirmed_in_time_is_still_reckoned() -> None:
+    device = FakeDevice(memory=linear, seconds=lambda rows: 1.0 * rows, holds=8 * GIB)
+
+    curve = device.curve(budget=10)
+
+    assert (curve.cap, curve.bound) == (4, "time")
+    assert curve.reach == device.most_rows()
 
 
 def test_at_least_one_row_is_run_however_little_time_there_is() -> None:
@@ -265,6 +275,8 @@ def test_the_cap_has_run_within_the_headroom_and_the_knee_is_never_above_it(
     curve = device.curve(rows=rows, budget=budget)
 
     assert 1 <= curve.knee <= curve.cap <= min(device.most_rows(), rows)
+    assert curve.cap <= curve.reach <= rows
+    assert curve.reach == curve.cap or curve.bound == "time"
     assert curve.cap in device.ran
     assert knee_of([point for point in curve.points if point.rows <= curve.cap]) == curve.knee
     assert len(device.ran) < 30

@@ -60,6 +60,8 @@ def test_a_batch_is_at_the_denoisers_knee_within_the_vaes_cap() -> None:
     assert sizes(make_capacity(denoise=denoise, decode=roomy)) == (4, 2)
     assert sizes(make_capacity(denoise=denoise, decode=tight)) == (1, 1)
     assert sizes(make_capacity(denoise=denoise, decode=None)) == (4, 2)
+    late = make_curve({1: (1.0, 1)}, knee=1, cap=1, reach=3, bound="time")
+    assert sizes(make_capacity(denoise=denoise, decode=late)) == (3, 2), "not confirmed, but known"
     assert sizes(make_capacity(denoise=tight, decode=None)) == (1, 1)
 
 
@@ -85,6 +87,7 @@ WRONG: list[tuple[str, Any]] = [
     ("denoise.knee", 3),
     ("denoise.knee", True),
     ("denoise.cap", 2),
+    ("denoise.reach", 7),
     ("model", "\ud800"),
     ("denoise.cap", 1e9),
     ("denoise.bound", "money"),
