@@ -17,17 +17,25 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def orthogonalised(matrix: Tensor) -> Tensor:
     """The nearest matrix with singular values of about one, by a quintic Newton-Schulz iteration.
 
+    The iteration runs on the Gram matrix of the short side, since its every step is a polynomial
+    of that: for a convolution of (96, 96, 3, 3) nine times less work.
+
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    gram = x @ x.T
+    # All factors are polynomials of one symmetric matrix, so they commute.
+    identity = torch.eye(len(gram)).to(gram)
+    product = identity
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    found: Tensor = x.T if tall else x
-    return found
+        factor = a * identity + b * gram + c * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
+    return x.T if tall else x
 
 
 class Muon(torch.optim.Optimizer):
