@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from producer.grid import DrawnGrid, GridOptions
     from producer.results import SweepResults
     from producer.served import ServedModel
+    from shared.capacity import Capacity
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
     from shared.storage import Storage
@@ -201,6 +202,10 @@ class Client:
         from producer.served import served_models
 
         return served_models(self.workers())
+
+    def capacities(self) -> list[Capacity]:
+        """What its workers have measured of their devices, by model, device and size."""
+        return self.queue.capacities()
 
     def pause(self, reference: str) -> State:
         """Hand out no more jobs of it; what is being rendered is finished.

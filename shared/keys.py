@@ -42,6 +42,7 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("finalise", "zset", "sweeps whose finalise item waits, scored by since when"),
     ("rates", "hash", "'model lane recipe' to JSON: measured seconds a job and batch"),
     ("weights", "hash", "model to JSON: checkpoint, VAE and LoRAs by name"),
+    ("capacities", "hash", "hash of what it holds for to JSON: measured batches, knees and caps"),
     ("worker:ID", "string", "JSON a worker announced; lives as long as it said"),
     ("workers", "set", "ids of workers that have announced themselves"),
 )
@@ -91,6 +92,10 @@ class Keys:
     @property
     def weights(self) -> str:
         return f"{self.base}:weights"
+
+    @property
+    def capacities(self) -> str:
+        return f"{self.base}:capacities"
 
     @property
     def workers(self) -> str:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from shared.capacity import Capacity, CapacityKey, read_capacity
 from shared.errors import InvalidManifest
 from shared.pool_client import PoolClient
 from shared.queue_records import Rate
@@ -14,6 +15,9 @@ from shared.redis_connection import translated_errors
 from shared.weights import WeightsName
 
 logger = logging.getLogger(__name__)
+
+MOST_CAPACITIES = 1000
+"""Bounds the measurements kept, a few KB each: software changes, and nobody forgets the old."""
 
 
 class WorkerBoard(PoolClient):
@@ -62,6 +66,40 @@ class WorkerBoard(PoolClient):
             if name.key == key:
                 found[key] = name
         return found
+
+    def record_capacity(self, capacity: Capacity) -> None:
+        """Publish a measurement for peers; beyond MOST_CAPACITIES the oldest are forgotten."""
+        with translated_errors():
+            self.client.hset(self.keys.capacities, capacity.key.name, capacity.to_text())
+            if self.client.hlen(self.keys.capacities) <= MOST_CAPACITIES:
+                return
+            rows: Any = self.client.hgetall(self.keys.capacities)
+            found = {name: read_capacity(text) for name, text in rows.items()}
+            by_age = sorted(rows, key=lambda name: item.at if (item := found[name]) else 0.0)
+            self.client.hdel(self.keys.capacities, *by_age[: len(rows) - MOST_CAPACITIES])
+
+    def capacity(self, key: CapacityKey) -> Capacity | None:
+        """What a peer has measured for just this; None also where what lies there is not that."""
+        with translated_errors():
+            text: Any = self.client.hget(self.keys.capacities, key.name)
+        found = None if text is None else read_capacity(text)
+        return found if found is not None and found.key == key else None
+
+    def capacities(self) -> list[Capacity]:
+        """All measurements of the pool by model, device and size; what is not one is left out."""
+        with translated_errors():
+            rows: Any = self.client.hgetall(self.keys.capacities)
+        found = [item for text in rows.values() if (item := read_capacity(text)) is not None]
+        return sorted(
+            found,
+            key=lambda item: (
+                item.model,
+                item.key.device,
+                item.key.height * item.key.width,
+                item.key.height,
+                -item.at,
+            ),
+        )
 
     def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:
         """Tell the pool about a worker; forgotten after ``ttl_seconds`` unless told again."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from shared.errors import InvalidSettings
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -38,6 +44,29 @@ def pick_device(name: str | None = None) -> torch.device:
 def dtype_for(device: torch.device) -> torch.dtype:
     """float16 on a GPU, float32 on a CPU (where half precision is slower, not faster)."""
     return torch.float32 if device.type == "cpu" else torch.float16
+
+
+def hardware_name(device: torch.device) -> str:
+    """What measurements of a device hold for: its kind, and how much of it this process has."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    if device.type == "mps":
+        return f"{_processor()} (mps), {torch.mps.recommended_max_memory() / 2**30:.0f} GiB"
+    memory = ""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        held = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = f", {held / 2**30:.0f} GiB"
+    return f"{_processor()}, threads: {torch.get_num_threads()}{memory}"
+
+
+def _processor() -> str:
+    """The CPU's model where the system tells it, else its architecture."""
+    with suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+        if found:
+            return " ".join(found.group(1).split())
+    return platform.processor() or platform.machine()
 
 
 def leave_a_core(device: torch.device) -> None:

@@ -25,7 +25,7 @@ from worker.kinds import KindPipeline, KindPipelines
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
 from worker.parts import use_adapters
-from worker.rescue import RowCap, render_rows, translate
+from worker.rescue import RowCap, attempt, render_rows, translate
 from worker.safety import checked_safety
 from worker.starts import (
     SAMPLE_KEY,
@@ -121,13 +121,22 @@ class StockEngine:
                 [jobs[index] for index in batch],
                 lambda rows: self._render_batch(rows, cancelled, inputs),
                 self.cap(jobs[batch[0]]),
+                size=self.size(jobs[batch[0]]),
             )
             outcomes.update(zip(batch, results, strict=True))
         return [outcomes[index] for index in range(len(jobs))]
 
+    def attempt(self, jobs: Sequence[Job]) -> list[Rendered | RenderError] | RenderError:
+        """One call of the pipeline for jobs of one recipe, whatever comes of it.
+
+        For measurements: nothing is split, tried again or learnt from.
+        """
+        inputs = self._with_samples(jobs, {})
+        return attempt(lambda rows: self._render_batch(rows, _never, inputs), jobs)
+
     def cap(self, job: Job) -> RowCap:
         """What is known about how many jobs like this one fit in memory together."""
-        return self._caps.setdefault((*self._size(job), job.guided), RowCap())
+        return self._caps.setdefault((*self.size(job), job.guided), RowCap())
 
     def typical_job(self, model: str) -> Job:
         """A job of the kind that the checkpoint names itself, for timing."""
@@ -142,7 +151,7 @@ class StockEngine:
     def _with_samples(self, jobs: Sequence[Job], inputs: Inputs) -> Inputs:
         if not any(job.init_image == SAMPLE_KEY for job in jobs):
             return inputs
-        return {SAMPLE_KEY: sample_image(*self._size(jobs[0])), **inputs}
+        return {SAMPLE_KEY: sample_image(*self.size(jobs[0])), **inputs}
 
     def _fault(self, job: Job, inputs: Inputs) -> RenderError | None:
         """What is wrong with the job's own inputs, which its batch mates must not pay for."""
@@ -156,14 +165,14 @@ class StockEngine:
         return None if shape is None else noise_fault(job, inputs, shape)
 
     def _noise_shape(self, job: Job) -> tuple[int, ...] | None:
-        size = self._size(job)
+        size = self.size(job)
         if size not in self._noise_shapes:
             height, width = size
             shape = noise_shape_of(self.loaded.pipeline, height=height, width=width)
             self._noise_shapes[size] = shape
         return self._noise_shapes[size]
 
-    def _size(self, job: Job) -> tuple[int, int]:
+    def size(self, job: Job) -> tuple[int, int]:
         """Height and width in pixels; the checkpoint's own where the job leaves it open."""
         return (
             job.height or self.loaded.native_height,
@@ -219,7 +228,7 @@ class StockEngine:
     def _arguments(self, jobs: Sequence[Job], kind: KindPipeline, inputs: Inputs) -> dict[str, Any]:
         """The pipeline's call arguments for a batch."""
         first = jobs[0]
-        height, width = self._size(first)
+        height, width = self.size(first)
         wanted: dict[str, Any] = {
             "height": height,
             "width": width,
@@ -271,7 +280,7 @@ class StockEngine:
 
     def _notes(self, job: Job, inputs: Inputs) -> tuple[str, ...]:
         """What a person should know of how the job was read."""
-        return self._cuts(job) + resize_notes(job, inputs, self._size(job))
+        return self._cuts(job) + resize_notes(job, inputs, self.size(job))
 
     def _cuts(self, job: Job) -> tuple[str, ...]:
         """What of the job's texts the model did not read."""

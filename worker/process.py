@@ -24,6 +24,8 @@ from shared.storage import Storage
 from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app
+from worker.batch_sizes import BatchSizes
+from worker.calibration import Calibrator
 from worker.claiming import Claimer
 from worker.device import leave_a_core, pick_device
 from worker.discovery import Discovery
@@ -33,7 +35,6 @@ from worker.heartbeat import Heartbeat
 from worker.leases import LeaseKeeper
 from worker.loading import LoadedModel, load_pipeline
 from worker.locating import ModelSource
-from worker.probing import measure_batch_size
 from worker.recording import Recorder
 from worker.serving import Server
 from worker.storing import Provenance, Storer
@@ -52,7 +53,7 @@ class _Serving:
 
     model: str
     loaded: LoadedModel
-    batch_size: int
+    batches: BatchSizes
     server: Server
     storer: Storer
 
@@ -188,6 +189,7 @@ class WorkerProcess:
     def describe(self) -> dict[str, object]:
         """What the pool's list of workers says of this one."""
         serving = self._serving
+        now = {} if serving is None else {serving.model: {"batch_size": serving.batches.current}}
         return {
             "name": self.name,
             "models": [source.model for source in list(self._sources.values())],
@@ -207,6 +209,7 @@ class WorkerProcess:
                     "loras": list(source.loras),
                 }
                 | self._known.get(key, {})
+                | now.get(key, {})
                 for key, source in list(self._sources.items())
             ],
         } | (
@@ -216,7 +219,7 @@ class WorkerProcess:
                 "loaded": serving.loaded.source.model,
                 "loaded_key": serving.model,
                 "pin": serving.loaded.pin,
-                "batch_size": serving.batch_size,
+                "batch_size": serving.batches.current,
                 "attention": serving.loaded.attention,
             }
         )
@@ -249,11 +252,13 @@ class WorkerProcess:
             attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
         )
         engine = StockEngine(loaded)
-        batch_size = options.batch_size
-        if batch_size is None and loaded.refusal is not None:
-            batch_size = 1  # every job of it fails
-        if batch_size is None:
-            batch_size = measure_batch_size(engine, engine.typical_job(source.model)).batch_size
+        batches = BatchSizes(
+            engine,
+            Calibrator(queue=self._queue, engine=engine, model=source.model, worker=self.name),
+            # Of a model that can't be had, every job fails at once.
+            fixed=options.batch_size if loaded.refusal is None else 1,
+            first=engine.typical_job(source.model),
+        )
         logger.info(
             "model loaded",
             extra={
@@ -261,14 +266,14 @@ class WorkerProcess:
                 "seconds": round(time.perf_counter() - started, 2),
                 "device": str(loaded.device),
                 "dtype": str(loaded.dtype),
-                "batch_size": batch_size,
+                "batch_size": batches.current,
                 "attention": loaded.attention,
             },
         )
         self._pins[model] = loaded.pin
         self._known[model] = {
             "pin": loaded.pin,
-            "batch_size": batch_size,
+            "batch_size": batches.current,
             "schedulers": list(loaded.schedulers),
             "fields": list(loaded.fields),
         }
@@ -307,12 +312,10 @@ class WorkerProcess:
             grace_over=self._grace_over,
             worker=self.name,
             model=model,
-            batch_size=batch_size,
+            batches=batches,
             on_claim=self._heartbeat.ring_soon,
         )
-        return _Serving(
-            model=model, loaded=loaded, batch_size=batch_size, server=server, storer=storer
-        )
+        return _Serving(model=model, loaded=loaded, batches=batches, server=server, storer=storer)
 
     def _device_name(self) -> str:
         device = pick_device(self._options.device)

@@ -11,21 +11,15 @@ import torch
 
 from shared.errors import Cancelled, ModelError, OutOfMemory, RenderError, UnsupportedJob
 from shared.job import Job
+from worker.allocators import bytes_asked_for, bytes_text, says_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 REASON_LENGTH = 500
 """Characters of a library's message that a failed job keeps."""
-
-ALLOCATION = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "status_alloc_failed",
-)
-"""How the CPU, MPS, cuBLAS and cuDNN allocators say it; CUDA's own has a class."""
 
 BROKEN_DEVICE = ("cuda error", "device-side assert", "cudnn_status_execution_failed")
 """Messages after which a process' CUDA context is of no more use to any job."""
@@ -76,6 +70,7 @@ def render_rows(
     run: Callable[[Sequence[Job]], Sequence[T | RenderError]],
     cap: RowCap,
     *,
+    size: tuple[int, int] | None = None,
     release: Callable[[], None] = release_memory,
 ) -> list[T | RenderError]:
     """Run a batch; where it fails, run its parts, until every job has an image or its own error.
@@ -84,6 +79,7 @@ def render_rows(
         jobs: What one pipeline call could render together.
         run: Renders some of them, one outcome each; raises when the call as a whole fails.
         cap: Learns how many rows fit.
+        size: Height and width of their images, for the message of one that does not fit alone.
         release: Gives memory back before a smaller batch is tried.
 
     Returns:
@@ -96,8 +92,8 @@ def render_rows(
     while len(outcomes) < len(jobs):
         left = jobs[len(outcomes) :]
         part = left[: cap.rows_to_try(len(left))]
-        result = _attempt(part, run)
-        if isinstance(result, list):
+        result = attempt(run, part)
+        if not isinstance(result, RenderError):
             cap.fitted(len(part))
             outcomes += result
         elif isinstance(result, Cancelled | UnsupportedJob):
@@ -107,7 +103,7 @@ def render_rows(
             cap.overflowed(len(part))
             release()
             if len(part) == 1:
-                outcomes.append(_does_not_fit(part[0], result))
+                outcomes.append(_does_not_fit(size, result))
             else:
                 logger.warning("batch does not fit, splitting it", extra={"rows": len(part)})
         elif len(part) == 1:
@@ -115,17 +111,15 @@ def render_rows(
         else:
             logger.warning("batch failed, looking for the culprit", extra={"rows": len(part)})
             middle = len(part) // 2
-            outcomes += render_rows(part[:middle], run, cap, release=release)
-            outcomes += render_rows(part[middle:], run, cap, release=release)
+            outcomes += render_rows(part[:middle], run, cap, size=size, release=release)
+            outcomes += render_rows(part[middle:], run, cap, size=size, release=release)
     return outcomes
 
 
-def _attempt(
-    jobs: Sequence[Job], run: Callable[[Sequence[Job]], Sequence[T | RenderError]]
-) -> list[T | RenderError] | RenderError:
-    """Outcomes, or why there are none."""
+def attempt(run: Callable[[A], T], argument: A) -> T | RenderError:
+    """What a call to the device returns, or why it returns nothing."""
     try:
-        return list(run(jobs))
+        return run(argument)
     except Exception as caught:  # noqa: BLE001 - one job's fault must not fail its mates
         # Leaving the block drops the traceback, whose frames hold every activation.
         return translate(caught)
@@ -147,16 +141,18 @@ def translate(caught: Exception) -> RenderError:
         return OutOfMemory(reason)
     if isinstance(caught, RuntimeError):
         text = str(caught).lower()
-        if any(words in text for words in ALLOCATION):
+        if says_out_of_memory(text):
             return OutOfMemory(reason)
         if any(words in text for words in BROKEN_DEVICE):
             raise ModelError(f"this worker's device failed, restart the worker: {reason}")
     return RenderError(reason)
 
 
-def _does_not_fit(job: Job, error: OutOfMemory) -> OutOfMemory:
-    size = f"{job.width}x{job.height}" if job.width and job.height else "its size"
+def _does_not_fit(size: tuple[int, int] | None, error: OutOfMemory) -> OutOfMemory:
+    pixels = f" of {size[1]}x{size[0]}" if size else ""
+    asked = bytes_asked_for(str(error))
+    needed = "" if asked is None else f", it needed {bytes_text(asked)} more at once"
     return OutOfMemory(
-        f"one image of {size} does not fit in this worker's memory ({error}): "
+        f"one image{pixels} does not fit in this worker's memory{needed} ({error}): "
         "use a smaller height and width, or a worker with more memory"
     )

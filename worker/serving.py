@@ -18,6 +18,7 @@ from shared.errors import (
     UnsupportedJob,
 )
 from shared.queue import JobQueue, JobRef
+from worker.batch_sizes import BatchSizes
 from worker.claiming import ClaimedJob, Claimer, Prepared
 from worker.engine import Rendered, StockEngine
 from worker.inputs import Inputs
@@ -49,7 +50,7 @@ class Server:
         grace_over: Event,
         worker: str,
         model: str,
-        batch_size: int,
+        batches: BatchSizes,
         on_claim: Callable[[], None],
     ) -> None:
         self._queue = queue
@@ -63,7 +64,7 @@ class Server:
         self._grace_over = grace_over
         self._worker = worker
         self._model = model
-        self._batch_size = batch_size
+        self._batches = batches
         self._on_claim = on_claim
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="claimer")
 
@@ -106,7 +107,7 @@ class Server:
         self._storer.wait_for_room()  # storage that is down stops the claiming
         while not self._draining.is_set():
             try:
-                return self._claimer.claim(self._batch_size)
+                return self._claimer.claim(self._batches.current)
             except (QueueError, StorageError) as exc:
                 logger.warning("nothing claimed, trying again", extra={"error": str(exc)})
                 self._draining.wait(RETRY_SECONDS)
@@ -122,7 +123,7 @@ class Server:
             batches = pack(
                 [item.job for item in prepared.todo],
                 traits=self._engine.traits,
-                max_rows=1 if lease.claim.solo else self._batch_size,
+                max_rows=1 if lease.claim.solo else self._batch_size(prepared.todo),
             )
             for number, rows in enumerate(batches):
                 items = [prepared.todo[row] for row in rows]
@@ -148,6 +149,13 @@ class Server:
         finally:
             self._keeper.let_go(lease)
         return rendered
+
+    def _batch_size(self, todo: Sequence[ClaimedJob]) -> int:
+        """For jobs of one lane; a size that nobody has met yet is measured now."""
+        if not todo:
+            return 1
+        with self._watchdog.watch(lambda: None):
+            return self._batches.size(todo[0].job)
 
     def _render(
         self, lease: Lease, items: Sequence[ClaimedJob], inputs: Inputs

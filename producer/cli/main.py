@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from producer.cli.capacity_command import capacity
 from producer.cli.doctor_command import doctor
 from producer.cli.find_command import find
 from producer.cli.help import OrderedGroup, examples
@@ -70,6 +71,7 @@ for _command in (
     find,
     show,
     models,
+    capacity,
     worker,
     doctor,
     schema,

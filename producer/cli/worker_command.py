@@ -46,7 +46,7 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @click.option("--lora", "loras", multiple=True, help="a LoRA that jobs may ask for; repeatable")
 @click.option("--allow", multiple=True, help="pattern of more of all three, such as 'owner/*'")
 @click.option("--single-file-config", help="folder whose configuration a .safetensors file takes")
-@click.option("--batch-size", type=int, help="images a batch; measured at start if not given")
+@click.option("--batch-size", type=int, help="images a batch; measured if not given")
 @click.option("--device", help="cuda, mps or cpu; the best there is if not given")
 @click.option("--dtype", help="float16, bfloat16 or float32; the device's usual if not given")
 @click.option(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("bench_queue", "bench_end_to_end", "bench_rows", "bench_demo")
+BENCHMARKS = (
+    "bench_queue",
+    "bench_end_to_end",
+    "bench_rows",
+    "bench_demo",
+    "bench_batch",
+    "bench_mixed",
+)
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from shared.errors import (
 from shared.keys import KEY_TABLE
 from shared.queue import JobQueue, JobRef
 from shared.weights import WeightsName
+from tests.factories import make_capacity
 from tests.queue_play import (
     all_keys,
     crash,
@@ -309,6 +310,7 @@ def test_every_key_in_use_is_in_the_key_table_with_its_type(queue):
     queue.submit(make_record("full", make_block(1, recipe="y")))
     store_positions(queue, "full", [0])
     queue.record_rate("m", "l", "r", 0.5, 8)
+    queue.record_capacity(make_capacity())
     queue.announce("w", {}, 60)
     queue.note_weights([WeightsName(model="m", vae="v")])
     types = {pattern: kind for pattern, kind, _ in KEY_TABLE}
@@ -349,6 +351,39 @@ def test_rates_and_workers_are_told_and_forgotten(queue):
     queue.client.delete(f"{BASE}:worker:w1")
     assert [worker["id"] for worker in queue.workers()] == ["w2"]
     assert queue.client.ttl(f"{BASE}:worker:w2") > 50
+
+
+def test_a_measured_capacity_is_found_by_what_it_holds_for_alone(queue):
+    capacity = make_capacity()
+    queue.record_capacity(capacity)
+    queue.record_capacity(make_capacity(device="Large GPU, 80 GiB"))
+
+    assert queue.capacity(capacity.key) == capacity
+    assert queue.capacity(make_capacity(height=72).key) is None
+    assert queue.capacity(make_capacity(software={"torch": "9"}).key) is None
+    assert [item.key.device for item in queue.capacities()] == [
+        "Large GPU, 80 GiB",
+        "Small GPU, 8 GiB",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", '{"version":1}', make_capacity().to_text()])
+def test_a_corrupt_or_foreign_capacity_is_none(queue, text):
+    wanted = make_capacity(height=72)
+    queue.client.hset(f"{BASE}:capacities", wanted.key.name, text)
+
+    assert queue.capacity(wanted.key) is None
+    assert all(item != wanted for item in queue.capacities())
+
+
+def test_the_oldest_capacities_are_forgotten_beyond_a_bound(queue, monkeypatch):
+    monkeypatch.setattr("shared.queue_board.MOST_CAPACITIES", 3)
+    queue.client.hset(f"{BASE}:capacities", "broken", "{")
+    for at in (40.0, 10.0, 30.0, 20.0):
+        queue.record_capacity(make_capacity(height=8 * int(at), at=at))
+
+    assert sorted(item.at for item in queue.capacities()) == [20.0, 30.0, 40.0]
+    assert queue.client.hlen(f"{BASE}:capacities") == 3
 
 
 def test_two_pools_on_one_redis_do_not_meet(queue):

@@ -23,7 +23,7 @@ from tests.pictures import (
 )
 from worker.engine import StockEngine
 from worker.loading import LoadedModel
-from worker.probing import measure_batch_size
+from worker.probing import probe
 
 pytestmark = [
     *LIBRARY_WARNINGS,
@@ -103,7 +103,14 @@ def test_a_batch_that_does_not_fit_is_split_by_the_real_allocator(on_gpu: Loaded
     assert max(outcome.rows for outcome in all_rendered(outcomes)) < len(jobs)
 
 
-def test_a_batch_size_is_measured(on_gpu: LoadedModel) -> None:
-    result = measure_batch_size(StockEngine(on_gpu), quick_job(), most_rows=16)
+def test_a_probe_reads_the_allocators_peaks(on_gpu: LoadedModel) -> None:
+    found = probe(StockEngine(on_gpu), quick_job(height=512, width=512), most_rows=16)
 
-    assert result.batch_size in result.seconds_per_image
+    assert found.memory_bytes is not None
+    assert found.decode is not None
+    for curve in (found.denoise, found.decode):
+        peaks = [point.peak_bytes for point in curve.points]
+        assert None not in peaks
+        assert all(0 < peak < found.memory_bytes for peak in peaks if peak is not None)
+    first, *_, last = [point.peak_bytes or 0 for point in found.denoise.points]
+    assert last > first, "rows take memory"

@@ -83,12 +83,42 @@ def test_running_out_of_memory_finds_the_exact_cap_and_changes_no_picture(
             assert_nearly_same(before.image, after.image, what=job)
 
 
+@pytest.mark.parametrize("fits", [1, 3])
+def test_memory_that_ends_in_the_vae_splits_the_batch_as_well(
+    engine: StockEngine, fits: int
+) -> None:
+    jobs = [quick_job(seed=seed, num_inference_steps=1) for seed in range(8)]
+    roomy = all_rendered(engine.render(jobs))
+    vae = engine.loaded.pipeline.vae
+    decode = vae.decode
+
+    def tight(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if latents.shape[0] > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+        return decode(latents, *args, **kwargs)
+
+    vae.decode = tight
+    try:
+        for _ in range(3):
+            outcomes = all_rendered(engine.render(jobs))
+    finally:
+        del vae.decode
+
+    cap = engine.cap(jobs[0])
+    assert (cap.good, cap.bad) == (fits, fits + 1)
+    for job, before, after in zip(jobs, roomy, outcomes, strict=True):
+        assert_nearly_same(before.image, after.image, what=job)
+
+
 def test_a_job_that_does_not_fit_alone_is_told_what_would_help(engine: StockEngine) -> None:
     with memory_for(engine.loaded.pipeline, 0):
-        outcomes = engine.render([quick_job(height=64, width=64, seed=seed) for seed in (0, 1)])
+        sizes = [{"height": 72, "width": 64}, {}]
+        outcomes = engine.render([quick_job(**size) for size in sizes])
 
     assert all(isinstance(outcome, OutOfMemory) for outcome in outcomes)
-    assert "64x64 does not fit" in str(outcomes[0])
+    assert "one image of 64x72 does not fit" in str(outcomes[0])
+    assert "one image of 64x64 does not fit" in str(outcomes[1]), "the checkpoint's own size"
+    assert "it needed 1.00 GiB more at once" in str(outcomes[0])
     assert "Tried to allocate 1 GiB" in str(outcomes[0])
     assert "smaller height and width" in str(outcomes[0])
     all_rendered(engine.render([quick_job(seed=seed) for seed in range(4)]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch", reason="needs the worker's dependencies")
@@ -10,7 +13,7 @@ import torch
 
 from shared.errors import InvalidSettings
 from worker.attention import parse_slicing
-from worker.device import dtype_for, pick_device
+from worker.device import dtype_for, hardware_name, pick_device
 
 
 def test_a_cpu_is_always_there_and_computes_in_float32() -> None:
@@ -18,6 +21,21 @@ def test_a_cpu_is_always_there_and_computes_in_float32() -> None:
     assert dtype_for(torch.device("cpu")) == torch.float32
     assert dtype_for(torch.device("cuda")) == torch.float16
     assert dtype_for(torch.device("mps")) == torch.float16
+
+
+def test_a_cpu_is_known_by_its_model_threads_and_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("worker.device.CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t:  Fine  CPU @ 3GHz\n")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    cpu = torch.device("cpu")
+
+    assert hardware_name(cpu).startswith("Fine CPU @ 3GHz, threads: 3")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert "threads: 5" in hardware_name(cpu)
+    (tmp_path / "cpuinfo").unlink()
+    assert (platform.processor() or platform.machine()) in hardware_name(cpu)
 
 
 def test_without_a_name_a_device_that_exists_is_picked() -> None:

@@ -34,9 +34,11 @@ from tests.input_files import noise_bytes, write_picture
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+CAPACITY = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
 MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "docs/sweeps.md", "docs/models.md"]
 OURS = [
+    "docs/capacity.md",
     "docs/sweeps.md",
     "docs/models.md",
     "docs/manifest.md",
@@ -96,7 +98,7 @@ def test_json_and_toml_of_the_docs_are_one_sweep(tmp_path: Path) -> None:
 
 
 def command_lines() -> list[str]:
-    found = "".join(blocks(SWEEPS, "sh")).splitlines()
+    found = "".join(blocks(SWEEPS, "sh") + blocks(CAPACITY, "sh")).splitlines()
     return [line for line in found if line.startswith("seedbed ")]
 
 

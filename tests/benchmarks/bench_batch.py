@@ -1,0 +1,93 @@
+"""Images a second of the demo model against the batch, and the batch that a worker would choose.
+
+    python -m tests.benchmarks.bench_batch [--steps 20] [--size 64] [--most 64] [--rounds 3]
+
+The choice is made as a worker makes it, by `worker.probing`: a few steps, denoising and decoding
+apart. The curve is what it should have been made from: whole guided images of a usual number of
+steps, every batch in turn, round by round, so that a machine that slows down slows all of them.
+The chosen batch should be among the smallest whose images/s are nearly the best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from shared.job import Job
+from tests.pool import running_pool
+from worker.calibration import Calibrator
+from worker.engine import StockEngine
+from worker.loading import ModelSource, load_pipeline
+
+BAR = 40
+
+
+def main() -> None:
+    """Print the curve with the chosen batch marked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
+    parser.add_argument("--most", type=int, default=64, help="images of the largest batch")
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder)) as pool:
+        engine = StockEngine(load_pipeline(ModelSource(model=pool.model), device=device))
+        queue = pool.client.queue
+        calibrator = Calibrator(queue=queue, engine=engine, model="demo", worker="bench")
+        started = time.perf_counter()
+        capacity = calibrator.capacity(chosen.size, chosen.size)
+        seconds = time.perf_counter() - started
+    if capacity is None:
+        raise SystemExit("not one image could be rendered")
+    job = Job(
+        model="demo",
+        prompt="a red circle",
+        height=chosen.size,
+        width=chosen.size,
+        num_inference_steps=chosen.steps,
+        scheduler="DDIMScheduler",
+    )
+    knee = capacity.batch_size(2)
+    sizes = [2**power for power in range(20) if 2**power <= chosen.most]
+    rates = _rates(engine, job, sorted({*sizes, knee}), chosen.rounds)
+    best = max(rates.values())
+    print(
+        f"{capacity.key.device}, {capacity.key.dtype}, {chosen.size} x {chosen.size}, "
+        f"{chosen.steps} guided steps; medians of {chosen.rounds} interleaved rounds"
+    )
+    for size, rate in rates.items():
+        mark = f"  <- chosen, after {seconds:.1f} s of probing" if size == knee else ""
+        print(f"  {size:4} {rate:9.2f} images/s  {'#' * round(BAR * rate / best):{BAR}}{mark}")
+    print(f"  chosen / batch of one  {rates[knee] / rates[1]:.2f}")
+    print(f"  chosen / best          {rates[knee] / best:.2f}")
+
+
+def _rates(engine: StockEngine, job: Job, sizes: list[int], rounds: int) -> dict[int, float]:
+    """Median images/s by batch."""
+    rates: dict[int, list[float]] = {size: [] for size in sizes}
+    _render(engine, job, 1)
+    for _ in range(rounds):
+        for size in sizes:
+            rates[size].append(size / _render(engine, job, size))
+    return {size: statistics.median(found) for size, found in rates.items()}
+
+
+def _render(engine: StockEngine, job: Job, size: int) -> float:
+    """Seconds of one batch."""
+    jobs = [replace(job, seed=seed) for seed in range(size)]
+    started = time.perf_counter()
+    engine.render(jobs)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""How much memory this process has, and the most that it held while something ran."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+from typing import Protocol
+
+import torch
+
+SAMPLE_SECONDS = 0.005
+"""Between two looks at a resident set: finer than a denoising step of a small model."""
+
+STATUS = Path("/proc/self/statm")
+MEMORY = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Memory(Protocol):
+    """One device's memory as one process sees it."""
+
+    def available(self) -> int | None:
+        """Bytes that this process could hold in all, what it holds now included."""
+
+    def start(self) -> None:
+        """Begin to watch."""
+
+    def stop(self) -> int | None:
+        """Most bytes that were held since `start`; None where nobody can tell."""
+
+
+def memory_of(device: torch.device) -> Memory:
+    """What can be told of a device's memory."""
+    if device.type == "cuda":
+        return CudaMemory(device)
+    if device.type == "mps":
+        return SampledMemory(torch.mps.driver_allocated_memory, torch.mps.recommended_max_memory)
+    if STATUS.exists():
+        return SampledMemory(resident_bytes, reachable_bytes)
+    return UnknownMemory()
+
+
+class CudaMemory:
+    """CUDA's own counters of what torch's allocator holds.
+
+    What is allocated counts, not what is reserved: cached blocks are given back before an
+    allocation fails, and the headroom of ``worker.capacity`` is for fragments.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def available(self) -> int | None:
+        """Free now, by whatever is on the device, and what this process has reserved."""
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return int(free + torch.cuda.memory_reserved(self._device))
+
+    def start(self) -> None:
+        """Forget the last peak."""
+        torch.cuda.synchronize(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+
+    def stop(self) -> int | None:
+        """The allocator's peak since then."""
+        torch.cuda.synchronize(self._device)
+        return int(torch.cuda.max_memory_allocated(self._device))
+
+
+class SampledMemory:
+    """Asks again and again, in a thread, where nobody keeps a peak."""
+
+    def __init__(self, held: Callable[[], int], available: Callable[[], int]) -> None:
+        self._held = held
+        self._available = available
+        self._peak = 0
+        self._over = Event()
+        self._thread: Thread | None = None
+
+    def available(self) -> int | None:
+        """As it is now; others may take of it."""
+        return self._available()
+
+    def start(self) -> None:
+        """Begin to look."""
+        self.stop()
+        self._peak = self._held()
+        self._over.clear()
+        self._thread = Thread(target=self._sample, name="memory", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int | None:
+        """The most that was seen, now included."""
+        if self._thread is None:
+            return None
+        self._over.set()
+        self._thread.join()
+        self._thread = None
+        return max(self._peak, self._held())
+
+    def _sample(self) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            self._peak = max(self._peak, self._held())
+
+
+class UnknownMemory:
+    """A system that does not tell: batches are sized by their time, and by what fails to fit."""
+
+    def available(self) -> int | None:
+        """Not known."""
+        return None
+
+    def start(self) -> None:
+        """Nothing to watch."""
+
+    def stop(self) -> int | None:
+        """Not known."""
+        return None
+
+
+def resident_bytes() -> int:
+    """Of this process, by the kernel's count of pages."""
+    return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def reachable_bytes() -> int:
+    """What this process could come to hold: its own, and what the machine or container has left."""
+    fields = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
+    left = int(fields["MemAvailable"].split()[0]) * 1024
+    return resident_bytes() + max(0, min(left, _left_in_container(CGROUP, left)))
+
+
+def _left_in_container(folder: Path, otherwise: int) -> int:
+    """Bytes until a container's limit, by cgroup v2; file caches are given up before it is hit."""
+    try:
+        limit = int((folder / "memory.max").read_text())  # "max" is none
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return otherwise
+    return limit - used + int(stat.get("inactive_file", 0))
