@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from shared.canonical import canonical_json
 from shared.errors import InvalidManifest
 from shared.fields import shown
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "str | None": (str, type(None)),
+}
+"""What each member's annotation lets it be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +30,8 @@ class Pin:
         width: The checkpoint's own, pixels.
         scheduler: The checkpoint's own, a diffusers class name.
         embeds_guidance: Whether the model itself takes the guidance scale (LCM, Flux).
+        autocast: Format that matrix products are computed in, where it is not the weights' own.
+        vae_tiling: The VAE decodes large images in overlapping tiles.
     """
 
     weights: str
@@ -31,10 +41,21 @@ class Pin:
     width: int
     scheduler: str
     embeds_guidance: bool
+    autocast: str | None = None
+    vae_tiling: bool = False
+
+    def to_record(self) -> dict[str, object]:
+        """Its members; one that a later version added is left out where it says nothing new."""
+        later = {item.name: item.default for item in fields(self) if item.default is not MISSING}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in later or value != later[name]
+        }
 
     def to_text(self) -> str:
         """Canonical JSON: workers with equal text may serve one sweep."""
-        return canonical_json(asdict(self))
+        return canonical_json(self.to_record())
 
     @classmethod
     def from_text(cls, text: str) -> Pin:
@@ -49,9 +70,8 @@ class Pin:
         except (ValueError, TypeError, RecursionError) as exc:
             raise InvalidManifest(f"pin {shown(text)} is not one of this version") from exc
         for item in fields(cls):
-            wanted = {"str": str, "int": int, "bool": bool}[str(item.type)]
             value = getattr(pin, item.name)
-            if type(value) is not wanted:
+            if type(value) not in TYPES[str(item.type)]:
                 raise InvalidManifest(f"pin: {item.name} {shown(value)} is not of type {item.type}")
         if pin.height < 1 or pin.width < 1:
             raise InvalidManifest(f"pin: {pin.height} x {pin.width} pixels is no image's size")

@@ -168,7 +168,7 @@ class Storer:
             image.image,
             job=asdict(acting(item.job, self._pin)),
             digest=item.digest,
-            pin=asdict(self._pin),
+            pin=self._pin.to_record(),
         )
         encoded = time.perf_counter()
         if not self._insist(
