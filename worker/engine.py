@@ -87,11 +87,12 @@ class StockEngine:
         """
         outcomes: dict[int, Rendered | RenderError] = {}
         for batch in pack(jobs, traits=self.traits, max_rows=max(1, len(jobs))):
-            results = render_rows(
-                [jobs[index] for index in batch],
-                lambda rows: self._render_batch(rows, cancelled),
-                self.cap(jobs[batch[0]]),
-            )
+            with self.loaded.tuning.arithmetic(self.loaded.device):
+                results = render_rows(
+                    [jobs[index] for index in batch],
+                    lambda rows: self._render_batch(rows, cancelled),
+                    self.cap(jobs[batch[0]]),
+                )
             outcomes.update(zip(batch, results, strict=True))
         return [outcomes[index] for index in range(len(jobs))]
 

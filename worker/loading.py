@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from shared.errors import ModelError
 from shared.fields import FIELDS
 from shared.pin import Pin
-from worker.attention import attention_in_force, set_slicing
+from worker.attention import attention_in_force
 from worker.device import dtype_for
 from worker.embeddings import EMBEDDING_NAMES
 from worker.fingerprint import fingerprint
@@ -23,6 +23,7 @@ from worker.locating import ModelSource, first_line, locate
 from worker.packer import Traits
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
+from worker.tuning import Tuning
 
 __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 
@@ -48,6 +49,7 @@ class LoadedModel:
         schedulers: What its sampling can be made with.
         embeds_guidance: The model takes the guidance scale as an input, one for the whole batch.
         accepts: Parameter names of the pipeline's call.
+        tuning: How it is set up for speed and memory.
     """
 
     source: ModelSource
@@ -60,6 +62,7 @@ class LoadedModel:
     scheduling: Schedulers
     embeds_guidance: bool
     accepts: frozenset[str]
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def native_scheduler(self) -> str:
@@ -70,6 +73,11 @@ class LoadedModel:
     def schedulers(self) -> tuple[str, ...]:
         """Class names of the schedulers that suit it."""
         return self.scheduling.names
+
+    @property
+    def denoiser(self) -> Any:
+        """The model that is called at every step; None in a pipeline that hides it."""
+        return _denoiser(self.pipeline)
 
     @property
     def attention(self) -> str:
@@ -95,6 +103,8 @@ class LoadedModel:
             width=self.native_width,
             scheduler=self.native_scheduler,
             embeds_guidance=self.embeds_guidance,
+            autocast=self.tuning.autocast,
+            vae_tiling=self.tuning.vae_tiling,
         ).to_text()
 
     @cached_property
@@ -117,6 +127,7 @@ def load_pipeline(
     device: torch.device,
     dtype: torch.dtype | None = None,
     attention_slicing: str | int = "adaptive",
+    tuning: Tuning | None = None,
 ) -> LoadedModel:
     """Load weights and make them ready to render.
 
@@ -125,13 +136,15 @@ def load_pipeline(
         device: Where to compute.
         dtype: Of the weights; None is float16 on a GPU, float32 on a CPU.
         attention_slicing: See ``worker.attention.set_slicing``.
+        tuning: The other settings for speed and memory; None leaves them as by default.
 
     Raises:
         ModelError: It can't be loaded: one sentence that says why, and the remedy.
-        InvalidSettings: ``attention_slicing`` does not suit the model.
+        InvalidSettings: ``attention_slicing`` or ``tuning`` does not suit the model or the device.
     """
     quieten()
     dtype = dtype or dtype_for(device)
+    tuning = tuning or Tuning()
     try:
         folder, from_hub = locate(source)
         weights = fingerprint(folder, from_hub=from_hub)
@@ -142,16 +155,13 @@ def load_pipeline(
     pipeline = _from_folder(source, folder, dtype)
     pipeline.set_progress_bar_config(disable=True)
     try:
-        pipeline.to(device)
+        tuning.place(pipeline, device)
     except RuntimeError as error:
         raise ModelError(
             f"model {source.model!r} can't be moved to {device} ({first_line(error)}): "
             "use a device with more free memory, or --device cpu"
         ) from error
-    if getattr(pipeline, "vae", None) is not None and hasattr(pipeline.vae, "enable_slicing"):
-        # Bitwise equal to decoding alone, and memory stays flat over the batch.
-        pipeline.vae.enable_slicing()
-    set_slicing(pipeline, attention_slicing)
+    tuning.apply(pipeline, attention_slicing)
     height, width = _native_size(source, pipeline)
     return LoadedModel(
         source=source,
@@ -164,6 +174,7 @@ def load_pipeline(
         scheduling=Schedulers(pipeline.scheduler),
         embeds_guidance=_embeds_guidance(pipeline),
         accepts=frozenset(inspect.signature(pipeline.__call__).parameters),
+        tuning=tuning,
     )
 
 
