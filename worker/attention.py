@@ -36,8 +36,8 @@ def set_slicing(pipeline: Any, setting: str | int) -> None:
     """Apply a slicing setting to every model of a pipeline that can slice.
 
     ``auto``, ``max`` and numbers are ``pipeline.enable_attention_slicing``'s, which replaces fused
-    attention (SDPA) as well: measured slower (docs/performance.md) and no smaller. ``adaptive`` halves
-    the unfused layers and leaves the fused ones alone.
+    attention (SDPA) as well: measured slower and no smaller (docs/performance.md). ``adaptive``
+    halves the unfused layers and leaves the fused ones alone.
 
     Raises:
         InvalidSettings: The slice size does not suit this model.

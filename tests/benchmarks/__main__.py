@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("bench_queue", "bench_end_to_end", "bench_rows")
+BENCHMARKS = ("bench_queue", "bench_end_to_end", "bench_rows", "bench_ladder", "bench_slicing")
 
 
 def main() -> int:
