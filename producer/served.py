@@ -68,7 +68,7 @@ def served_models(workers: Iterable[Mapping[str, Any]]) -> tuple[ServedModel, ..
     found: dict[tuple[str, str | None], list[tuple[Mapping[str, Any], bool]]] = {}
     for worker in workers:
         for served in worker.get("served", ()):
-            loaded = worker.get("loaded_key") == served["key"]
+            loaded = served["key"] in worker.get("loaded_keys", [worker.get("loaded_key")])
             found.setdefault((served["key"], served.get("pin")), []).append((served, loaded))
     for key, pin in list(found):
         pins = [other for name, other in found if name == key and other is not None]

@@ -17,6 +17,9 @@ _NAMES_OF_WEIGHTS = ("model", "revision", "vae")
 """The pin's fingerprint stands for these: the same weights under another name are the same.
 Not for the variant, which picks among the weight files of one commit."""
 
+_SETTINGS = ("autocast", "vae_tiling")
+"""Members of the pin for settings of a worker that change pixels, where they are on."""
+
 
 def acting(job: Job, pin: Pin) -> Job:
     """The job with the checkpoint's own values filled in and fields that can't act dropped."""
@@ -47,8 +50,8 @@ def acting_values(job: Job, pin: Pin) -> dict[str, Value]:
 def job_digest(job: Job, pin: Pin, *, pixel_format: str = "png") -> str:
     """64 hex digits that name the image: equal digests mean equal pixels.
 
-    Fields that are None are left out, so that a field which a later version adds, None by
-    default, does not rename every image.
+    Fields that are None are left out, and so are settings that are off: what a later version adds
+    does not rename every image.
     """
     return values_digest(acting_values(job, pin), pin, pixel_format=pixel_format)
 
@@ -72,5 +75,6 @@ def values_digest(acts: Mapping[str, Value], pin: Pin, *, pixel_format: str) -> 
                 "renderer": pin.renderer,
                 "format": pixel_format,
             }
+            | {name: getattr(pin, name) for name in _SETTINGS if getattr(pin, name)}
         )
     )

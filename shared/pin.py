@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from shared.canonical import canonical_json
 from shared.errors import InvalidManifest
 from shared.fields import shown
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "str | None": (str, type(None)),
+}
+"""What each member's annotation lets it be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +31,8 @@ class Pin:
         scheduler: The checkpoint's own, a diffusers class name.
         embeds_guidance: Whether the model itself takes the guidance scale (LCM, Flux).
         unconditional: Whether it makes images of noise alone (DDPM): a prompt can't act.
+        autocast: Format that matrix products are computed in, where it is not the weights' own.
+        vae_tiling: The VAE decodes large images in overlapping tiles.
     """
 
     weights: str
@@ -33,17 +43,21 @@ class Pin:
     scheduler: str
     embeds_guidance: bool
     unconditional: bool = False
+    autocast: str | None = None
+    vae_tiling: bool = False
+
+    def to_record(self) -> dict[str, object]:
+        """Its members; one that a later version added is left out where it says nothing new."""
+        later = {item.name: item.default for item in fields(self) if item.default is not MISSING}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in later or value != later[name]
+        }
 
     def to_text(self) -> str:
         """Canonical JSON: workers with equal text may serve one sweep."""
         return canonical_json(self.to_record())
-
-    def to_record(self) -> dict[str, object]:
-        """Its members; that of a later version is left out where it says nothing new."""
-        record = asdict(self)
-        if not self.unconditional:
-            del record["unconditional"]
-        return record
 
     @classmethod
     def from_text(cls, text: str) -> Pin:
@@ -58,9 +72,8 @@ class Pin:
         except (ValueError, TypeError, RecursionError) as exc:
             raise InvalidManifest(f"pin {shown(text)} is not one of this version") from exc
         for item in fields(cls):
-            wanted = {"str": str, "int": int, "bool": bool}[str(item.type)]
             value = getattr(pin, item.name)
-            if type(value) is not wanted:
+            if type(value) not in TYPES[str(item.type)]:
                 raise InvalidManifest(f"pin: {item.name} {shown(value)} is not of type {item.type}")
         if pin.height < 1 or pin.width < 1:
             raise InvalidManifest(f"pin: {pin.height} x {pin.width} pixels is no image's size")

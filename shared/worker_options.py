@@ -23,6 +23,9 @@ MOST_SECONDS = 86_400
 HEADS = re.compile(r"[1-9][0-9]{0,3}")
 SLICINGS = ("adaptive", "auto", "max", "off")
 """Besides a number of heads; see `worker.attention`."""
+DTYPES = ("float16", "bfloat16", "float32")
+AUTOCASTS = ("float16", "bfloat16")
+OFFLOADS = ("model", "sequential")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,15 @@ class WorkerOptions:
         device: ``cuda``, ``mps``, ``cpu`` or None for the best there is.
         dtype: ``float16``, ``bfloat16``, ``float32`` or None for the device's usual.
         attention_slicing: One of SLICINGS or a number of heads.
+        xformers: Attention by xFormers' kernels.
+        vae_slicing: Decode image by image.
+        vae_tiling: Decode large images in overlapping tiles.
+        channels_last: Convolutions keep their channels innermost in memory.
+        offload: ``model`` or ``sequential``: weights wait in the CPU's memory; None is off.
+        autocast: ``float16`` or ``bfloat16``: torch picks that format operation by operation;
+            None is off.
+        compile: The denoiser goes through torch.compile, before the worker is ready.
+        keep_models: Models held at once at most; None is as many as memory allows.
         lease_seconds: A claim's lifetime between renewals.
         gpu_seconds: The longest one batch may take on the GPU before the watchdog ends
             the process.
@@ -58,6 +70,14 @@ class WorkerOptions:
     device: str | None = None
     dtype: str | None = None
     attention_slicing: str = "adaptive"
+    xformers: bool = False
+    vae_slicing: bool = True
+    vae_tiling: bool = False
+    channels_last: bool = False
+    offload: str | None = None
+    autocast: str | None = None
+    compile: bool = False
+    keep_models: int | None = None
     lease_seconds: float = 30.0
     gpu_seconds: float = 600.0
     budget_seconds: float = 300.0
@@ -70,6 +90,8 @@ class WorkerOptions:
             raise InvalidSettings("--model is missing: say which checkpoint this worker serves")
         if self.batch_size is not None and not 1 <= self.batch_size <= 1024:
             raise InvalidSettings(f"--batch-size {self.batch_size} is not from 1 to 1024")
+        if self.keep_models is not None and not 1 <= self.keep_models <= 1024:
+            raise InvalidSettings(f"--keep-models {self.keep_models} is not from 1 to 1024")
         for name, least in LEAST_SECONDS.items():
             value = getattr(self, name)
             if not least <= value <= MOST_SECONDS:
@@ -81,6 +103,31 @@ class WorkerOptions:
             raise InvalidSettings(
                 f"--attention-slicing {self.attention_slicing!r} is not known: "
                 f"write {', '.join(SLICINGS)} or a number of heads"
+            )
+        for name, words in (("dtype", DTYPES), ("autocast", AUTOCASTS), ("offload", OFFLOADS)):
+            value = getattr(self, name)
+            if value is not None and value not in words:
+                raise InvalidSettings(
+                    f"--{name} {value!r} is not known: write {' or '.join(words)}, or leave it out"
+                )
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Refuse settings that exclude each other."""
+        if self.offload is not None and self.device == "cpu":
+            raise InvalidSettings(
+                f"--offload {self.offload} needs a GPU to bring the weights to: "
+                "leave it out with --device cpu"
+            )
+        if self.offload == "sequential" and self.compile:
+            raise InvalidSettings(
+                "--compile needs the denoiser's weights in one place: "
+                "use --offload model, or leave --offload sequential out"
+            )
+        if self.xformers and self.attention_slicing not in ("adaptive", "off"):
+            raise InvalidSettings(
+                f"--xformers and --attention-slicing {self.attention_slicing} both replace "
+                "attention: leave one of them out"
             )
 
     def to_json(self) -> str:

@@ -133,7 +133,7 @@ class HandWorker:
                 Image.new("RGB", (8, 8)),
                 job=asdict(job),
                 digest=place.digest,
-                pin=asdict(self.pin),
+                pin=self.pin.to_record(),
             )
             self._client.storage.put(place.key, image, content_type="image/png")
             sizes.append(len(image))

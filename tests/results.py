@@ -36,7 +36,9 @@ def make_image(results: SweepResults, index: int) -> bytes:
     radius = min(size) * (2 + index % 3) // 10
     middle = (size[0] // 2, size[1] // 2)
     ImageDraw.Draw(pixels).circle(middle, radius, fill=f"hsl({(hue + 150) % 360}, 60%, 45%)")
-    return encode_png(pixels, job=asdict(acting(job, pin)), digest=place.digest, pin=asdict(pin))
+    return encode_png(
+        pixels, job=asdict(acting(job, pin)), digest=place.digest, pin=pin.to_record()
+    )
 
 
 def store_images(results: SweepResults, indices: range) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from shared.errors import ModelError, SeedbedError
 from shared.settings import Settings
 from shared.worker_options import VARIABLE, WorkerOptions
 
 
-def main() -> int:
-    """Run a worker from the environment that `seedbed worker` prepares; returns the exit code."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Run a worker from the environment that `seedbed worker` prepares.
+
+    Args:
+        arguments: None, or ``show`` or ``show-json``: tell what would be in force, and end.
+
+    Returns:
+        The exit code.
+    """
     from shared.logs import configure_logging
 
     configure_logging(os.environ.get("SEEDBED_LOG_LEVEL", "INFO"))
@@ -22,6 +30,11 @@ def main() -> int:
         from worker.process import WorkerProcess
 
         options = WorkerOptions.from_json(os.environ[VARIABLE])
+        if arguments:
+            from worker.showing import show
+
+            show(options, as_json="show-json" in arguments)
+            return 0
         process = WorkerProcess(Settings.resolve({}, os.environ), options)
     except SeedbedError as exc:
         print(f"seedbed worker: {exc}", file=sys.stderr, flush=True)
@@ -32,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from kombu.exceptions import OperationalError
 
 from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
 
@@ -36,6 +37,14 @@ def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
 
     app.task(serve, name=SERVE_TASK, ignore_result=True)
     return app
+
+
+def stop_listening(app: Celery, *, hostname: str, pool: str, model: str) -> None:
+    """Leave a model's doorbells to other workers; ``hostname`` is this one's."""
+    try:
+        app.control.cancel_consumer(doorbell_queue(pool, model), destination=[hostname])
+    except OperationalError as exc:
+        logger.warning("still listening for a model", extra={"model": model, "error": str(exc)})
 
 
 def run_app(

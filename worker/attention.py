@@ -36,8 +36,8 @@ def set_slicing(pipeline: Any, setting: str | int) -> None:
     """Apply a slicing setting to every model of a pipeline that can slice.
 
     ``auto``, ``max`` and numbers are ``pipeline.enable_attention_slicing``'s, which replaces fused
-    attention (SDPA) as well: measured about three times slower and no smaller. ``adaptive`` halves
-    the unfused layers and leaves the fused ones alone.
+    attention (SDPA) as well: measured slower and no smaller (docs/performance.md). ``adaptive``
+    halves the unfused layers and leaves the fused ones alone.
 
     Raises:
         InvalidSettings: The slice size does not suit this model.
@@ -62,8 +62,13 @@ def set_slicing(pipeline: Any, setting: str | int) -> None:
 
 def attention_in_force(pipeline: Any) -> str:
     """What computes attention now, for logs and receipts: ``"AttnProcessor2_0 x 8"``."""
-    kinds = Counter(type(layer.processor).__name__ for layer in _layers(pipeline))
+    kinds = processors_in_force(pipeline)
     return ", ".join(f"{name} x {count}" for name, count in sorted(kinds.items()))
+
+
+def processors_in_force(pipeline: Any) -> Counter[str]:
+    """Class names of the installed processors, and how many layers have each."""
+    return Counter(type(layer.processor).__name__ for layer in _layers(pipeline))
 
 
 def _layers(pipeline: Any) -> Iterator[Any]:

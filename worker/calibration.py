@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 
+from shared.canonical import canonical_json
 from shared.capacity import Capacity, CapacityKey
 from shared.errors import RenderError, SeedbedError
 from shared.queue import JobQueue
@@ -14,6 +15,7 @@ from worker.device import hardware_name
 from worker.engine import StockEngine
 from worker.loading import RENDERER_VERSION, LoadedModel
 from worker.probing import BUDGET_SECONDS, probe
+from worker.tuning import Tuning
 
 PACKAGES = ("torch", "diffusers")
 """Whose other versions may be quicker or larger; so may another renderer."""
@@ -96,6 +98,8 @@ class Calibrator:
 def capacity_key(loaded: LoadedModel, height: int, width: int) -> CapacityKey:
     """All that a measurement depends on."""
     software = {name: version(name) for name in PACKAGES}
+    if loaded.tuning != Tuning():
+        software["settings"] = canonical_json(asdict(loaded.tuning))
     return CapacityKey(
         device=hardware_name(loaded.device),
         weights=loaded.fingerprint,

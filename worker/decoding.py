@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+HALVES = (torch.float16, torch.bfloat16)
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +54,9 @@ def watched_decoding(pipeline: Any) -> Iterator[Decoded]:
         seen.started = seen.started or monotonic()
         output = decode(latents, *args, **kwargs)
         images = output[0]
-        half = getattr(vae, "dtype", None) in (torch.float16, torch.bfloat16)
+        half = getattr(vae, "dtype", None) in HALVES or torch.is_autocast_enabled(
+            latents.device.type
+        )
         for row in _overflown(images, count_black=half):
             if half and bool(torch.isfinite(latents[row]).all()):
                 seen.again.append(row)
@@ -94,7 +98,8 @@ def _decode_in_float32(
     generatorless = {name: value for name, value in kwargs.items() if name != "generator"}
     vae.to(dtype=torch.float32)
     try:
-        image: torch.Tensor = decode(latents.float(), **generatorless)[0][0]
+        with torch.autocast(latents.device.type, enabled=False):
+            image: torch.Tensor = decode(latents.float(), **generatorless)[0][0]
     finally:
         vae.to(dtype=dtype)
     return image

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from shared.errors import ModelError
+from shared.errors import SeedbedError
 from shared.queue import JobQueue
 from shared.weights import AllowList, WeightsName
 from worker.locating import ModelSource
@@ -76,7 +76,7 @@ class Discovery:
                 self._refused.add(key)
                 logger.info("weights not allowed here", extra={"weights": name.to_text()})
 
-    def reject(self, model: str, error: ModelError) -> bool:
+    def reject(self, model: str, error: SeedbedError) -> bool:
         """Stop serving what could not be loaded, for a while; what was named at the start is kept.
 
         Returns:
@@ -89,6 +89,12 @@ class Discovery:
             self._sources.pop(model, None)
             self._rejected[model] = time.monotonic() + REJECTED_SECONDS
         return True
+
+    def give_up(self, model: str) -> None:
+        """Serve something no more in this process, though it was named at the start."""
+        with self._lock:
+            self._sources.pop(model, None)
+            self._refused.add(model)
 
     def _serve(self, key: str, name: WeightsName) -> None:
         logger.info("weights found", extra={"weights": name.to_text()})

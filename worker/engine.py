@@ -117,12 +117,13 @@ class StockEngine:
         good = [index for index in range(len(jobs)) if index not in outcomes]
         batches = pack([jobs[i] for i in good], traits=self.traits, max_rows=max(1, len(jobs)))
         for batch in [[good[place] for place in places] for places in batches]:
-            results = render_rows(
-                [jobs[index] for index in batch],
-                lambda rows: self._render_batch(rows, cancelled, inputs),
-                self.cap(jobs[batch[0]]),
-                size=self.size(jobs[batch[0]]),
-            )
+            with self.loaded.tuning.arithmetic(self.loaded.device):
+                results = render_rows(
+                    [jobs[index] for index in batch],
+                    lambda rows: self._render_batch(rows, cancelled, inputs),
+                    self.cap(jobs[batch[0]]),
+                    size=self.size(jobs[batch[0]]),
+                )
             outcomes.update(zip(batch, results, strict=True))
         return [outcomes[index] for index in range(len(jobs))]
 
@@ -132,7 +133,8 @@ class StockEngine:
         For measurements: nothing is split, tried again or learnt from.
         """
         inputs = self._with_samples(jobs, {})
-        return attempt(lambda rows: self._render_batch(rows, _never, inputs), jobs)
+        with self.loaded.tuning.arithmetic(self.loaded.device):
+            return attempt(lambda rows: self._render_batch(rows, _never, inputs), jobs)
 
     def cap(self, job: Job) -> RowCap:
         """What is known about how many jobs like this one fit in memory together."""

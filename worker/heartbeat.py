@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import Event, Thread
 
 from shared.doorbell import Doorbell
@@ -32,6 +32,7 @@ class Heartbeat:
         pins: Keys of the models served, each with its pin, or "" where it is not known yet.
         describe: What the list of workers shall say.
         finalise: Ends sweeps that are through.
+        on_work: Told which of the models have work, whenever that was looked up.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Heartbeat:
         describe: Callable[[], dict[str, object]],
         finalise: Callable[[], int],
         mean_seconds: float,
+        on_work: Callable[[Collection[str]], None] = lambda models: None,
     ) -> None:
         self._queue = queue
         self._doorbell = doorbell
@@ -54,6 +56,7 @@ class Heartbeat:
         self._describe = describe
         self._finalise = finalise
         self._mean_seconds = mean_seconds
+        self._on_work = on_work
         self._stop = Event()
         self._ring = Event()
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
@@ -80,9 +83,16 @@ class Heartbeat:
 
     def ring_where_claimable(self) -> None:
         """One doorbell for each served model that has work for what is loaded here."""
-        for model, pin in self._pins().items():
-            if self._queue.claimable(model, pin=pin):
-                self._doorbell.ring(model)
+        for model in self.claimable():
+            self._doorbell.ring(model)
+
+    def claimable(self) -> list[str]:
+        """The served models that have work for what is loaded here."""
+        models = [
+            model for model, pin in self._pins().items() if self._queue.claimable(model, pin=pin)
+        ]
+        self._on_work(models)
+        return models
 
     def _announce(self, seconds: float) -> None:
         self._queue.announce(self._worker, self._describe(), ttl_seconds=seconds)

@@ -15,7 +15,7 @@ import torch
 from shared.errors import ModelError
 from shared.fields import FIELDS
 from shared.pin import Pin
-from worker.attention import attention_in_force, set_slicing
+from worker.attention import attention_in_force
 from worker.device import dtype_for
 from worker.embeddings import EMBEDDING_NAMES, skips_layers
 from worker.fingerprint import file_fingerprint, fingerprint, with_parts
@@ -26,6 +26,7 @@ from worker.parts import Adapters, locate_parts, put_in
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
 from worker.single_file import config_folder, is_single_file, load_single_file
+from worker.tuning import Tuning
 
 __all__ = ["RENDERER_VERSION", "LoadedModel", "ModelSource", "load_pipeline"]
 
@@ -58,6 +59,7 @@ class LoadedModel:
         accepts: Parameter names of the pipeline's call.
         adapters: LoRAs that are put in.
         refusal: Why no job can be rendered with this VAE or these LoRAs; None if all is well.
+        tuning: How it is set up for speed and memory.
     """
 
     source: ModelSource
@@ -72,6 +74,7 @@ class LoadedModel:
     accepts: frozenset[str]
     adapters: Adapters = field(default_factory=dict)
     refusal: str | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def native_scheduler(self) -> str:
@@ -82,6 +85,11 @@ class LoadedModel:
     def schedulers(self) -> tuple[str, ...]:
         """Class names of the schedulers that suit it."""
         return self.scheduling.names
+
+    @property
+    def denoiser(self) -> Any:
+        """The model that is called at every step; None in a pipeline that hides it."""
+        return _denoiser(self.pipeline)
 
     @property
     def attention(self) -> str:
@@ -124,6 +132,8 @@ class LoadedModel:
             scheduler=self.native_scheduler,
             embeds_guidance=self.embeds_guidance,
             unconditional=self.unconditional,
+            autocast=self.tuning.autocast,
+            vae_tiling=self.tuning.vae_tiling,
         ).to_text()
 
     @cached_property
@@ -146,6 +156,7 @@ def load_pipeline(
     device: torch.device,
     dtype: torch.dtype | None = None,
     attention_slicing: str | int = "adaptive",
+    tuning: Tuning | None = None,
 ) -> LoadedModel:
     """Load weights and make them ready to render.
 
@@ -154,13 +165,15 @@ def load_pipeline(
         device: Where to compute.
         dtype: Of the weights; None is float16 on a GPU, float32 on a CPU.
         attention_slicing: See ``worker.attention.set_slicing``.
+        tuning: The other settings for speed and memory; None leaves them as by default.
 
     Raises:
         ModelError: It can't be loaded: one sentence that says why, and the remedy.
-        InvalidSettings: ``attention_slicing`` does not suit the model.
+        InvalidSettings: ``attention_slicing`` or ``tuning`` does not suit the model or the device.
     """
     quieten()
     dtype = dtype or dtype_for(device)
+    tuning = tuning or Tuning()
     try:
         folder, from_hub = locate(source)
         parts = locate_parts(source)
@@ -179,16 +192,13 @@ def load_pipeline(
     adapters, refusal = put_in(pipeline, parts, dtype)
     pipeline.set_progress_bar_config(disable=True)
     try:
-        pipeline.to(device)
+        tuning.place(pipeline, device)
     except RuntimeError as error:
         raise ModelError(
             f"model {source.model!r} can't be moved to {device} ({first_line(error)}): "
             "use a device with more free memory, or --device cpu"
         ) from error
-    if getattr(pipeline, "vae", None) is not None and hasattr(pipeline.vae, "enable_slicing"):
-        # Bitwise equal to decoding alone, and memory stays flat over the batch.
-        pipeline.vae.enable_slicing()
-    set_slicing(pipeline, attention_slicing)
+    tuning.apply(pipeline, attention_slicing)
     height, width = _native_size(source, pipeline)
     accepts = frozenset(inspect.signature(pipeline.__call__).parameters)
     return LoadedModel(
@@ -204,6 +214,7 @@ def load_pipeline(
         accepts=accepts,
         adapters=adapters,
         refusal=refusal,
+        tuning=tuning,
     )
 
 

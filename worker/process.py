@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from threading import Event, Lock, Timer
+from typing import NoReturn
 
 import torch
 
 from shared.doorbell import Doorbell
-from shared.errors import InvalidSettings, ModelError
+from shared.errors import InvalidSettings, ModelError, QueueError, SeedbedError
 from shared.lanes import model_key
 from shared.pin import Pin
 from shared.queue import JobQueue
@@ -23,22 +24,27 @@ from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
 from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
-from worker.app import make_worker_app, run_app
+from worker.app import make_worker_app, run_app, stop_listening
 from worker.batch_sizes import BatchSizes
 from worker.calibration import Calibrator
 from worker.claiming import Claimer
+from worker.compiling import check_compiler, compile_denoiser
 from worker.device import leave_a_core, pick_device
 from worker.discovery import Discovery
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.heartbeat import Heartbeat
+from worker.kept_models import Footprint, KeptModels
 from worker.leases import LeaseKeeper
 from worker.loading import LoadedModel, load_pipeline
-from worker.locating import ModelSource
+from worker.locating import ModelSource, locate
 from worker.recording import Recorder
+from worker.room import PeakMemory, file_bytes, free_bytes, weights_bytes
 from worker.serving import Server
 from worker.storing import Provenance, Storer
 from worker.sweeps import ClaimedSweeps
+from worker.switching import Switching
+from worker.tuning import Tuning
 from worker.watchdog import EXIT_CODE, Watchdog
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -56,6 +62,12 @@ class _Serving:
     batches: BatchSizes
     server: Server
     storer: Storer
+    footprint: Footprint
+
+    def close(self) -> None:
+        """End its threads, what is rendered is stored before."""
+        self.server.close()
+        self.storer.close()
 
 
 class WorkerProcess:
@@ -76,6 +88,8 @@ class WorkerProcess:
             )
         self._settings = settings
         self._options = options
+        self._device = pick_device(options.device)
+        Tuning.of(options).check(self._device)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._queue = JobQueue.connect(settings.redis_url, settings.pool)
         self._last_words_queue = JobQueue.connect(settings.redis_url, settings.pool)
@@ -98,6 +112,8 @@ class WorkerProcess:
             sources=self._sources,
         )
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        if options.compile:
+            check_compiler(self._device)
         self._draining = Event()
         self._grace_over = Event()
         self._sweeps = ClaimedSweeps(self._queue, self._storage)
@@ -110,6 +126,17 @@ class WorkerProcess:
         self._pins: dict[str, str] = {}
         self._known: dict[str, dict[str, object]] = {}
         self._serving: _Serving | None = None
+        weights_on = self._device if options.offload is None else torch.device("cpu")
+        self._switching: Switching[_Serving] = Switching(
+            load=self._load,
+            guess=self._guess,
+            measure=lambda serving: serving.footprint,
+            kept=KeptModels(
+                most=options.keep_models,
+                free_bytes=lambda: free_bytes(weights_on),
+                close=_Serving.close,
+            ),
+        )
         self._heartbeat = Heartbeat(
             queue=self._queue,
             doorbell=self._doorbell,
@@ -119,8 +146,9 @@ class WorkerProcess:
             describe=self.describe,
             finalise=self._finaliser.run_pending,
             mean_seconds=options.timer_seconds,
+            on_work=lambda models: self._switching.waiting.saw(models, self._sources),
         )
-        self._serving = self._load(next(iter(self._sources)))
+        self._switch_to(next(iter(self._sources)))
 
     def run(self) -> int:
         """Serve doorbells until SIGTERM or SIGINT; returns the exit code."""
@@ -128,7 +156,7 @@ class WorkerProcess:
         try:
             return run_app(
                 self._app,
-                hostname=f"{self.name}@{socket.gethostname()}",
+                hostname=self._hostname,
                 pool=self._settings.pool,
                 models=tuple(self._sources),
                 on_ready=self._listening,
@@ -141,6 +169,11 @@ class WorkerProcess:
         logger.info("listening", extra={"worker": self.name})
         self._discovery.listen_with(listen)
 
+    @property
+    def _hostname(self) -> str:
+        """Celery's name of this worker."""
+        return f"{self.name}@{socket.gethostname()}"
+
     def start_threads(self) -> None:
         """Begin renewing leases and beating."""
         self._keeper.start()
@@ -151,7 +184,8 @@ class WorkerProcess:
         self._heartbeat.stop()
         self._finaliser.close()
         self._doorbell.close()
-        self._unload()
+        self._serving = None
+        self._switching.kept.clear()
         self._keeper.stop()
 
     def drain(self) -> None:
@@ -168,23 +202,70 @@ class WorkerProcess:
         if model not in self._sources:
             logger.error("doorbell for a model not served here", extra={"model": model})
             return 0
-        try:
-            try:
-                serving = self._switch_to(model)
-            except ModelError as exc:
-                if not self._discovery.reject(model, exc):
-                    raise
-                return 0
-            rendered = serving.server.serve(self._options.budget_seconds)
-        except ModelError as exc:
-            # the process can't render any more: a fresh one can, and the leases run out
-            logger.error("worker ends", extra={"error": str(exc)})
-            logging.shutdown()
-            os._exit(EXIT_CODE)
+        chosen = self._next(model)
+        rendered = 0 if chosen is None else self._take_turn(chosen)
         if not self._draining.is_set():
             self._finaliser.run_pending()
             self._heartbeat.ring_where_claimable()
         return rendered
+
+    def _next(self, rung: str) -> str | None:
+        """The model to serve, of those with work: the doorbell's is only a hint."""
+        if len(self._sources) == 1:
+            return rung
+        try:
+            with_work = self._heartbeat.claimable()
+        except QueueError:
+            return rung
+        chosen = self._switching.choose(with_work)
+        if chosen != rung and rung in with_work:
+            self._doorbell.ring(rung)  # somebody else may have it loaded
+        return chosen
+
+    def _take_turn(self, model: str) -> int:
+        """Serve one model for a while; returns how many images were made."""
+        waiting, budget = self._switching.waiting, self._options.budget_seconds
+        waiting.begin(model)
+        try:
+            serving = self._switch_to(model)
+        except (ModelError, InvalidSettings) as exc:
+            waiting.end()
+            if not self._discovery.reject(model, exc):
+                self._give_up(model, exc)
+            return 0
+        peak = PeakMemory(self._device)
+        try:
+            return serving.server.serve(budget, lane_seconds=self._lane_seconds(model))
+        except ModelError as exc:
+            self._end(exc)
+        finally:
+            waiting.end()
+            if (taken := peak.bytes()) > serving.footprint.working_bytes:
+                self._switching.kept.learn(model, working_bytes=taken)
+
+    def _lane_seconds(self, model: str) -> float:
+        """How much longer its lane may be finished: less than what coming back to it would cost."""
+        if all(other in self._switching.kept for other in self._sources):
+            return 0.0  # the others are loaded: nothing is lost by letting them in
+        cost = self._switching.load_seconds.get(model, 0.0)
+        return min(cost, self._options.budget_seconds)
+
+    def _give_up(self, model: str, exc: SeedbedError) -> None:
+        """Serve the other models without one that can't be loaded."""
+        if len(self._sources) == 1:
+            self._end(exc)
+        logger.error(
+            "model not served from now on",
+            extra={"model": self._sources[model].model, "error": str(exc)},
+        )
+        self._discovery.give_up(model)
+        stop_listening(self._app, hostname=self._hostname, pool=self._settings.pool, model=model)
+
+    def _end(self, exc: SeedbedError) -> NoReturn:
+        """The process can't render any more: a fresh one can, and the leases run out."""
+        logger.error("worker ends", extra={"error": str(exc)})
+        logging.shutdown()
+        os._exit(EXIT_CODE)
 
     def describe(self) -> dict[str, object]:
         """What the pool's list of workers says of this one."""
@@ -218,6 +299,7 @@ class WorkerProcess:
             else {
                 "loaded": serving.loaded.source.model,
                 "loaded_key": serving.model,
+                "loaded_keys": list(self._switching.kept.keys),
                 "pin": serving.loaded.pin,
                 "batch_size": serving.batches.current,
                 "attention": serving.loaded.attention,
@@ -226,39 +308,39 @@ class WorkerProcess:
 
     def _switch_to(self, model: str) -> _Serving:
         with self._switch:
-            if self._serving is None or self._serving.model != model:
-                self._unload()
-                self._serving = self._load(model)
+            self._serving = None  # so that what has to go for another model is freed
+            self._serving = self._switching.hold(model)
             return self._serving
 
-    def _unload(self) -> None:
-        """Free the weights, before others are loaded."""
-        if self._serving is not None:
-            self._serving.server.close()
-            self._serving.storer.close()
-            self._serving = None
+    def _guess(self, model: str) -> Footprint:
+        """What a model that was never loaded takes, by its files."""
+        try:
+            folder, _ = locate(self._sources[model])
+            return Footprint.guessed(file_bytes(folder))
+        except (ModelError, OSError):
+            return Footprint.guessed(0)  # loading it says what is wrong
 
     def _load(self, model: str) -> _Serving:
         started = time.perf_counter()
         options = self._options
         source = self._sources[model]
-        slicing = options.attention_slicing
-        device = pick_device(options.device)
-        leave_a_core(device)
-        loaded = load_pipeline(
-            replace(source, config=options.single_file_config),
-            device=device,
-            dtype=None if options.dtype is None else DTYPES[options.dtype],
-            attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
-        )
+        leave_a_core(self._device)
+        loaded = load_as_told(source, options, self._device)
+        peak = PeakMemory(self._device)
         engine = StockEngine(loaded)
+        job = engine.typical_job(source.model)
         batches = BatchSizes(
             engine,
             Calibrator(queue=self._queue, engine=engine, model=source.model, worker=self.name),
             # Of a model that can't be had, every job fails at once.
             fixed=options.batch_size if loaded.refusal is None else 1,
-            first=engine.typical_job(source.model),
+            first=job,
         )
+        if options.compile and loaded.refusal is None:
+            compile_denoiser(engine, job, batches.current)
+        footprint = Footprint.guessed(weights_bytes(loaded.pipeline))
+        if taken := peak.bytes():
+            footprint = replace(footprint, working_bytes=taken)
         logger.info(
             "model loaded",
             extra={
@@ -315,10 +397,33 @@ class WorkerProcess:
             batches=batches,
             on_claim=self._heartbeat.ring_soon,
         )
-        return _Serving(model=model, loaded=loaded, batches=batches, server=server, storer=storer)
+        return _Serving(
+            model=model,
+            loaded=loaded,
+            batches=batches,
+            server=server,
+            storer=storer,
+            footprint=footprint,
+        )
 
     def _device_name(self) -> str:
-        device = pick_device(self._options.device)
-        if device.type == "cuda":
-            return torch.cuda.get_device_name(device)
-        return f"{device.type} ({platform.machine()})"
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return f"{self._device.type} ({platform.machine()})"
+
+
+def load_as_told(source: ModelSource, options: WorkerOptions, device: torch.device) -> LoadedModel:
+    """Load a model with the settings of a worker's command line.
+
+    Raises:
+        ModelError: It can't be loaded.
+        InvalidSettings: A setting does not suit it.
+    """
+    slicing = options.attention_slicing
+    return load_pipeline(
+        replace(source, config=options.single_file_config),
+        device=device,
+        dtype=None if options.dtype is None else DTYPES[options.dtype],
+        attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
+        tuning=Tuning.of(options),
+    )

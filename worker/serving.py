@@ -68,13 +68,18 @@ class Server:
         self._on_claim = on_claim
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="claimer")
 
-    def serve(self, budget_seconds: float) -> int:
+    def serve(self, budget_seconds: float, *, lane_seconds: float = 0.0) -> int:
         """Claim and render until nothing is claimable, a drain, or the end of the budget.
+
+        Args:
+            budget_seconds: How long to claim.
+            lane_seconds: How much longer, while the claims are of the lane in hand.
 
         Returns:
             How many images were rendered.
         """
         deadline = time.monotonic() + budget_seconds
+        lane: str | None = None
         rendered = 0
         ahead: Future[Prepared | None] | None = self._claim_ahead()
         try:
@@ -83,10 +88,13 @@ class Server:
                 ahead = None
                 if prepared is None:
                     break
-                if self._draining.is_set():
+                over = time.monotonic() >= deadline
+                other_lane = lane not in (None, prepared.lease.claim.lane)
+                if self._draining.is_set() or (over and lane_seconds > 0 and other_lane):
                     self._keeper.let_go(prepared.lease)
                     break
-                if time.monotonic() < deadline:
+                lane = prepared.lease.claim.lane
+                if time.monotonic() < deadline + lane_seconds:
                     ahead = self._claim_ahead()
                 self._on_claim()
                 rendered += self._work(prepared)

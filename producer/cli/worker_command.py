@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.output import json_option
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.model_folder import absolute_model, absolute_part
 from shared.errors import InvalidSettings
@@ -31,8 +32,8 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @click.command(
     cls=SectionCommand,
     epilog=examples(
-        "seedbed worker --model stabilityai/stable-diffusion-2-1",
-        "seedbed worker --model ./my-checkpoint --batch-size 8 --device cuda",
+        "seedbed worker --model stabilityai/stable-diffusion-2-1 --batch-size 8 --device cuda",
+        "seedbed worker --model demo --show",
     ),
 )
 @click.option(
@@ -55,20 +56,43 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
     show_default=True,
     help="adaptive, auto, max, off, or a number of heads",
 )
+@click.option("--xformers", is_flag=True, help="attention by xFormers' kernels (CUDA)")
+@click.option(
+    "--vae-slicing/--no-vae-slicing",
+    default=DEFAULT.vae_slicing,
+    show_default=True,
+    help="decode image by image: same pixels, less memory",
+)
+@click.option("--vae-tiling", is_flag=True, help="decode in tiles; changes pixels of large images")
+@click.option("--channels-last", is_flag=True, help="memory format of convolutions")
+@click.option("--offload", help="model or sequential: weights wait in the CPU's memory")
+@click.option("--autocast", help="float16 or bfloat16, operation by operation; changes pixels")
+@click.option("--compile", is_flag=True, help="torch.compile the denoiser before it is ready")
+@click.option("--keep-models", type=int, help="models loaded at once; as many as fit if not given")
+@click.option("--show", is_flag=True, help="tell what would be in force and why, and end")
+@json_option
 @_seconds("lease_seconds", "a claim's lifetime between renewals")
 @_seconds("gpu_seconds", "the longest one batch may take before the watchdog ends the process")
 @_seconds("budget_seconds", "how long one doorbell serves")
 @_seconds("grace_seconds", "how long a drain waits for the batch on the GPU")
 @_seconds("timer_seconds", "mean time between looks for work")
 @pool_options
-def worker(flags: Flags, models: tuple[str, ...], **given: Any) -> NoReturn:
-    """Serve a pool with this machine's GPU, until SIGTERM or Ctrl-C."""
+def worker(
+    flags: Flags, models: tuple[str, ...], show: bool, as_json: bool, **given: Any
+) -> NoReturn:
+    """Serve a pool with this machine's GPU, until SIGTERM or Ctrl-C.
+
+    With --show it loads the models, prints device, number format, attention and every other
+    setting with the reason for it, and touches no pool. docs/worker.md has what each does.
+    """
+    if as_json and not show:
+        raise InvalidSettings("--json goes with --show: add it, or leave --json out")
     for name in ("vaes", "loras"):
         given[name] = tuple(map(absolute_part, given[name]))
     if given["single_file_config"] is not None:
         given["single_file_config"] = os.path.abspath(given["single_file_config"])
     options = WorkerOptions(models=tuple(map(absolute_model, models)), **given)
-    settings = find_pool(flags)
+    settings = None if show else find_pool(flags)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InvalidSettings(
@@ -76,12 +100,14 @@ def worker(flags: Flags, models: tuple[str, ...], **given: Any) -> NoReturn:
             f"not installed here: pip install 'seedbed[worker]'"
         )
     environ = worker_environ(settings, options)
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "worker"], environ)
+    arguments = (["show-json"] if as_json else ["show"]) if show else []
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "worker", *arguments], environ)
 
 
-def worker_environ(settings: Settings, options: WorkerOptions) -> dict[str, str]:
+def worker_environ(settings: Settings | None, options: WorkerOptions) -> dict[str, str]:
     """This process' environment, with settings and options for the worker's."""
-    environ = {**os.environ, **settings.to_environ(), VARIABLE: options.to_json()}
+    pool = settings.to_environ() if settings is not None else {}
+    environ = {**os.environ, **pool, VARIABLE: options.to_json()}
     root = Path(__file__).resolve().parents[2]
     if root.name not in ("site-packages", "dist-packages"):  # a checkout that is not installed
         environ["PYTHONPATH"] = os.pathsep.join(

@@ -12,6 +12,8 @@ BENCHMARKS = (
     "bench_demo",
     "bench_batch",
     "bench_mixed",
+    "bench_ladder",
+    "bench_slicing",
 )
 
 

@@ -193,6 +193,16 @@ def test_eta_acts_where_the_checkpoints_own_scheduler_takes_it() -> None:
     assert job_digest(make_job(eta=0.5), pin) != job_digest(make_job(), pin)
 
 
+def test_settings_of_a_worker_that_change_pixels_make_other_images() -> None:
+    pins = [
+        make_pin(),
+        make_pin(autocast="bfloat16"),
+        make_pin(autocast="float16"),
+        make_pin(vae_tiling=True),
+    ]
+    assert len({job_digest(make_job(), pin) for pin in pins}) == len(pins)
+
+
 def test_letters_composed_in_two_ways_are_two_images() -> None:
     one, other = make_job(prompt="caf\u00e9"), make_job(prompt="cafe\u0301")
     assert job_digest(one, make_pin()) != job_digest(other, make_pin())

@@ -26,8 +26,25 @@ def test_a_pin_comes_back(weights: str, renderer: str, height: int, embeds_guida
 
 def test_equal_pins_have_equal_texts_and_others_do_not() -> None:
     assert make_pin().to_text() == make_pin().to_text()
-    for change in ({"weights": "x"}, {"dtype": "x"}, {"height": 1}, {"embeds_guidance": True}):
+    for change in (
+        {"weights": "x"},
+        {"dtype": "x"},
+        {"height": 1},
+        {"embeds_guidance": True},
+        {"autocast": "bfloat16"},
+        {"vae_tiling": True},
+    ):
         assert make_pin(**change).to_text() != make_pin().to_text()
+
+
+def test_settings_that_are_off_are_not_in_a_pin() -> None:
+    off = json.loads(make_pin().to_text())
+    assert set(off) == {
+        "weights", "dtype", "renderer", "height", "width", "scheduler", "embeds_guidance",
+    }  # fmt: skip
+    on = make_pin(autocast="bfloat16", vae_tiling=True)
+    assert json.loads(on.to_text()) == off | {"autocast": "bfloat16", "vae_tiling": True}
+    assert Pin.from_text(on.to_text()) == on
 
 
 @pytest.mark.parametrize(
@@ -43,6 +60,8 @@ def test_equal_pins_have_equal_texts_and_others_do_not() -> None:
         {"width": -8},
         {"embeds_guidance": 1},
         {"embeds_guidance": None},
+        {"autocast": True},
+        {"vae_tiling": None},
         {"another": 1},
     ],
 )

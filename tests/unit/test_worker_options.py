@@ -13,7 +13,14 @@ from shared.worker_options import WorkerOptions, split_model
 
 def test_options_come_back_from_their_json() -> None:
     options = WorkerOptions(
-        models=("demo", "owner/name@main"), batch_size=4, device="cpu", attention_slicing="2"
+        models=("demo", "owner/name@main"),
+        batch_size=4,
+        device="cuda",
+        attention_slicing="2",
+        vae_slicing=False,
+        autocast="bfloat16",
+        offload="model",
+        keep_models=2,
     )
     assert WorkerOptions.from_json(options.to_json()) == options
 
@@ -31,6 +38,16 @@ def test_options_come_back_from_their_json() -> None:
         ({"budget_seconds": math.inf}, "--budget-seconds inf is not from 0.1 to 86400 seconds"),
         ({"timer_seconds": -1}, "--timer-seconds -1 is not from 0.1 to 86400 seconds"),
         ({"grace_seconds": -1}, "--grace-seconds -1 is not from 0 to 86400 seconds"),
+        ({"keep_models": 0}, "--keep-models 0 is not from 1 to 1024"),
+        ({"dtype": "half"}, "--dtype 'half' is not known: write float16 or bfloat16 or float32"),
+        ({"autocast": "float32"}, "--autocast 'float32' is not known: write float16 or bfloat16"),
+        ({"offload": "disk"}, "--offload 'disk' is not known: write model or sequential"),
+        ({"offload": "model", "device": "cpu"}, "--offload model needs a GPU to bring"),
+        ({"offload": "sequential", "compile": True}, "--compile needs the denoiser's weights in"),
+        (
+            {"xformers": True, "attention_slicing": "max"},
+            "--xformers and --attention-slicing max both replace attention",
+        ),
         ({"attention_slicing": "on"}, "--attention-slicing 'on' is not known: write adaptive"),
         ({"attention_slicing": "0"}, "--attention-slicing '0' is not known"),
         ({"attention_slicing": "٣"}, "--attention-slicing '٣' is not known"),
