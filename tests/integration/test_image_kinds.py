@@ -30,7 +30,7 @@ from tests.tiny_models import save_depth, save_inpainting, save_lcm, save_sd3, s
 from worker.engine import StockEngine
 from worker.inputs import Inputs
 from worker.loading import LoadedModel, ModelSource, load_pipeline
-from worker.probing import measure_batch_size
+from worker.probing import probe
 
 pytestmark = [*LIBRARY_WARNINGS, pytest.mark.usefixtures("one_thread")]
 
@@ -350,7 +350,7 @@ def test_a_checkpoint_for_inpainting_takes_nothing_else_and_can_be_timed(
             "it takes init_image and mask_image"
         )
     assert {"init_image", "mask_image", "strength"} <= set(loaded.fields)
-    assert measure_batch_size(engine, engine.typical_job("m"), most_rows=2).batch_size in (1, 2)
+    assert probe(engine, engine.typical_job("m"), most_rows=2).denoise.knee in (1, 2)
 
 
 # diffusers estimates the depth under autocast, which a CPU in float32 has not

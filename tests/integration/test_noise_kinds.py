@@ -32,7 +32,7 @@ from tests.tiny_models import save_ddpm, save_flux, save_sd3, save_sdxl
 from worker.engine import StockEngine
 from worker.inputs import Inputs
 from worker.loading import LoadedModel, ModelSource, load_pipeline
-from worker.probing import measure_batch_size
+from worker.probing import probe
 
 pytestmark = [*LIBRARY_WARNINGS, pytest.mark.usefixtures("one_thread")]
 
@@ -252,7 +252,7 @@ def test_the_other_unconditional_pipelines_render_as_well(
 
 def test_an_unconditional_model_can_be_timed(folders: dict[str, Path]) -> None:
     engine = StockEngine(load(folders["ddpm"]))
-    assert measure_batch_size(engine, engine.typical_job("m"), most_rows=2).batch_size in (1, 2)
+    assert probe(engine, engine.typical_job("m"), most_rows=2).denoise.knee in (1, 2)
 
 
 def test_a_pipeline_that_needs_what_no_field_gives_is_refused(

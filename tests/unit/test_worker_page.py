@@ -17,7 +17,17 @@ from shared.settings import VARIABLES
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "worker.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(--[\w-]+)` \|.*\| ([a-z]+) \|$", PAGE, re.MULTILINE)
-ELSEWHERE = {"models", "variant", "show", "as_json", *VARIABLES}
+ELSEWHERE = {
+    "vaes",
+    "loras",
+    "allow",
+    "single_file_config",
+    "models",
+    "variant",
+    "show",
+    "as_json",
+    *VARIABLES,
+}
 """Options that are no setting of speed and memory; those in seconds are not either."""
 
 
