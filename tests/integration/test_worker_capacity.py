@@ -109,8 +109,8 @@ def test_a_lane_of_another_size_is_measured_when_it_is_first_claimed(
         name="large", prompt="a dog", guidance_scale=4, seed="0..7", height=128, width=96
     )
     pool.client.submit(small)
+    serve(worker, pool)
     pool.client.submit(large)
-
     serve(worker, pool)
 
     assert rows_of(pool, small) == [4] * 8
