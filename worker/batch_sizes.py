@@ -48,8 +48,7 @@ class BatchSizes:
         capacity = self._calibrator.capacity(*self._engine.size(job))
         if capacity is None:
             return 1
-        guided = job.guided and not self._engine.loaded.embeds_guidance
-        return capacity.batch_size(2 if guided else 1)
+        return capacity.batch_size(2 if self._engine.has_two_halves(job) else 1)
 
     def _tell(self) -> None:
         height, width = self._engine.size(self._last)

@@ -243,7 +243,7 @@ class StockEngine:
             wanted[steps] = listed(getattr(first, steps))
         wanted |= image_arguments(jobs, inputs, height=height, width=width)
         wanted |= self._noise(jobs, inputs, kind)
-        guided = self._has_two_halves(first)
+        guided = self.has_two_halves(first)
         if guided and first.guidance_rescale > 0:
             wanted["guidance_rescale"] = first.guidance_rescale
         if (first.scheduler or self.loaded.native_scheduler) in self.loaded.scheduling.taking_eta:
@@ -276,7 +276,7 @@ class StockEngine:
             jobs, inputs, shape, dtype=self.loaded.dtype, device=self.loaded.device
         )
 
-    def _has_two_halves(self, job: Job) -> bool:
+    def has_two_halves(self, job: Job) -> bool:
         """A model that embeds the scale has no unguided half: what acts on that is left out."""
         return job.guided and not (self.loaded.embeds_guidance or self.loaded.unconditional)
 
@@ -287,7 +287,7 @@ class StockEngine:
     def _cuts(self, job: Job) -> tuple[str, ...]:
         """What of the job's texts the model did not read."""
         texts = {"prompt": job.prompt}
-        if self._has_two_halves(job) and job.negative_prompt is not None:
+        if self.has_two_halves(job) and job.negative_prompt is not None:
             texts["negative prompt"] = job.negative_prompt
         notes = {what: self._cut_prompts.note(text) for what, text in texts.items()}
         return tuple(f"{what} {note}" for what, note in notes.items() if note)

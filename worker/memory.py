@@ -10,12 +10,13 @@ from typing import Protocol
 
 import torch
 
+from worker.room import CGROUP, container_free_bytes
+
 SAMPLE_SECONDS = 0.005
 """Between two looks at a resident set: finer than a denoising step of a small model."""
 
 STATUS = Path("/proc/self/statm")
 MEMORY = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 class Memory(Protocol):
@@ -128,15 +129,4 @@ def reachable_bytes() -> int:
     """What this process could come to hold: its own, and what the machine or container has left."""
     fields = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
     left = int(fields["MemAvailable"].split()[0]) * 1024
-    return resident_bytes() + max(0, min(left, _left_in_container(CGROUP, left)))
-
-
-def _left_in_container(folder: Path, otherwise: int) -> int:
-    """Bytes until a container's limit, by cgroup v2; file caches are given up before it is hit."""
-    try:
-        limit = int((folder / "memory.max").read_text())  # "max" is none
-        used = int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return otherwise
-    return limit - used + int(stat.get("inactive_file", 0))
+    return resident_bytes() + max(0, min(left, container_free_bytes(CGROUP, left)))
