@@ -14,7 +14,7 @@ from shared.queue import JobQueue
 from worker.device import hardware_name
 from worker.engine import StockEngine
 from worker.loading import RENDERER_VERSION, LoadedModel
-from worker.probing import BUDGET_SECONDS, probe
+from worker.probing import probe
 from worker.tuning import Tuning
 
 PACKAGES = ("torch", "diffusers")
@@ -33,7 +33,7 @@ class Calibrator:
         engine: StockEngine,
         model: str,
         worker: str,
-        budget_seconds: float = BUDGET_SECONDS,
+        budget_seconds: float | None = None,
     ) -> None:
         self._queue = queue
         self._engine = engine

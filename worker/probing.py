@@ -25,7 +25,11 @@ PROBE_STEPS = 4
 """Denoising steps of a probe: enough for what a step costs to show."""
 
 BUDGET_SECONDS = 10.0
-"""Wall time of a probe, its first batches aside."""
+"""Wall time of a probe on a CPU, its first batches aside."""
+
+GPU_BUDGET_SECONDS = 40.0
+"""The same on a GPU, where every new number of rows first picks and loads its kernels: on an H200,
+10 seconds were over at four rows."""
 
 DENOISING_SHARE = 0.7
 """Of the budget: steps are most of an image's time."""
@@ -34,7 +38,7 @@ RUNS = 3
 """Of a quick batch; the quickest counts."""
 
 QUICK_SECONDS = 1.0
-"""A batch that has been run for so long is not run again."""
+"""A batch that has been run for so long is not run again; its first run on a GPU aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ def probe(
     job: Job,
     *,
     most_rows: int = MOST_ROWS,
-    budget_seconds: float = BUDGET_SECONDS,
+    budget_seconds: float | None = None,
 ) -> Probe:
     """Measure both curves for jobs of one size.
 
@@ -68,7 +72,7 @@ def probe(
         job: Of the wanted size. It is run without guidance, so that an image is a row of the
             denoising model, and with few steps.
         most_rows: Most rows to try; of images, no more than the denoiser is quick with.
-        budget_seconds: Wall time, the first batches aside.
+        budget_seconds: Wall time, the first batches aside; None is what suits the device.
 
     Raises:
         OutOfMemory: Not even one image fits.
@@ -79,7 +83,10 @@ def probe(
         guidance_scale=1.0,
         num_inference_steps=min(job.num_inference_steps, PROBE_STEPS),
     )
-    device = _Device(engine, job)
+    on_cpu = engine.loaded.device.type == "cpu"
+    if budget_seconds is None:
+        budget_seconds = BUDGET_SECONDS if on_cpu else GPU_BUDGET_SECONDS
+    device = _Device(engine, job, cold_runs=0 if on_cpu else 1)
     memory_bytes = device.memory.available()
 
     def curve(measure: Callable[[int], Point], rows: int, share: float) -> Curve:
@@ -103,9 +110,10 @@ class _Device:
         steps: Calls of the denoising model in the last batch.
     """
 
-    def __init__(self, engine: StockEngine, job: Job) -> None:
+    def __init__(self, engine: StockEngine, job: Job, *, cold_runs: int) -> None:
         self._engine = engine
         self._job = job
+        self._cold_runs = cold_runs
         self._vae: Any = getattr(engine.loaded.pipeline, "vae", None)
         self._vae_dtype: torch.dtype | None = None
         self.memory = memory_of(engine.loaded.device)
@@ -115,13 +123,13 @@ class _Device:
     def denoise(self, rows: int) -> Point:
         """The pipeline with so many jobs, of which the VAE decodes the first alone."""
         jobs = [replace(self._job, seed=seed) for seed in range(rows)]
-        return _quickest(rows, lambda: self._denoise(jobs))
+        return _quickest(rows, lambda: self._denoise(jobs), self._cold_runs)
 
     def decode(self, images: int) -> Point:
         """The VAE alone, with so many copies of an image."""
         assert self.latents is not None
         latents = self.latents.repeat(images, 1, 1, 1)
-        return _quickest(images, lambda: self._decode(latents))
+        return _quickest(images, lambda: self._decode(latents), self._cold_runs)
 
     @contextmanager
     def as_decoded(self) -> Iterator[None]:
@@ -198,10 +206,14 @@ class _Device:
                 self._vae.decode = own
 
 
-def _quickest(rows: int, run: Callable[[], tuple[float, int | None]]) -> Point:
-    """Run once, and again where it is quick, since noise weighs more then."""
+def _quickest(rows: int, run: Callable[[], tuple[float, int | None]], cold_runs: int) -> Point:
+    """Run once, and again where it is quick, since noise weighs more then.
+
+    Args:
+        cold_runs: First runs that say nothing of how quick it is.
+    """
     runs = [run()]
-    while len(runs) < RUNS and sum(seconds for seconds, _ in runs) < QUICK_SECONDS:
+    while len(runs) < RUNS and sum(seconds for seconds, _ in runs[cold_runs:]) < QUICK_SECONDS:
         runs.append(run())
     peaks = [peak for _, peak in runs if peak is not None]
     seconds = min(seconds for seconds, _ in runs)

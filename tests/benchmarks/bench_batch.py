@@ -1,11 +1,13 @@
-"""Images a second of the demo model against the batch, and the batch that a worker would choose.
+"""Images a second against the batch, and the batch that a worker would choose.
 
     python -m tests.benchmarks.bench_batch [--steps 20] [--size 64] [--most 64] [--rounds 3]
+                                           [--model MODEL]
 
 The choice is made as a worker makes it, by `worker.probing`: a few steps, denoising and decoding
-apart. The curve is what it should have been made from: whole guided images of a usual number of
-steps, every batch in turn, round by round, so that a machine that slows down slows all of them.
-The chosen batch should be among the smallest whose images/s are nearly the best.
+apart. Without --model it is made for the demo checkpoint. The curve is what it should have been
+made from: whole guided images of a usual number of steps, every batch in turn, round by round, so
+that a machine that slows down slows all of them. The chosen batch should be among the smallest
+whose images/s are nearly the best.
 """
 
 from __future__ import annotations
@@ -36,20 +38,29 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="height and width in pixels")
     parser.add_argument("--most", type=int, default=64, help="images of the largest batch")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="demo")
     chosen = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder)) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_pool(Path(folder), model=chosen.model) as pool,
+    ):
         engine = StockEngine(load_pipeline(ModelSource(model=pool.model), device=device))
         queue = pool.client.queue
-        calibrator = Calibrator(queue=queue, engine=engine, model="demo", worker="bench")
+        calibrator = Calibrator(queue=queue, engine=engine, model=pool.model, worker="bench")
         started = time.perf_counter()
         capacity = calibrator.capacity(chosen.size, chosen.size)
         seconds = time.perf_counter() - started
     if capacity is None:
         raise SystemExit("not one image could be rendered")
+    for name, curve in (("rows", capacity.denoise), ("images", capacity.decode)):
+        for point in curve.points if curve is not None else ():
+            print(f"  probed {point.rows:4} {name:6} {point.rate:8.2f} a second")
+        if curve is not None:
+            print(f"  {name}: knee {curve.knee}, cap {curve.cap}, bound by {curve.bound}")
     job = Job(
-        model="demo",
+        model=chosen.model,
         prompt="a red circle",
         height=chosen.size,
         width=chosen.size,
@@ -61,8 +72,9 @@ def main() -> None:
     rates = _rates(engine, job, sorted({*sizes, knee}), chosen.rounds)
     best = max(rates.values())
     print(
-        f"{capacity.key.device}, {capacity.key.dtype}, {chosen.size} x {chosen.size}, "
-        f"{chosen.steps} guided steps; medians of {chosen.rounds} interleaved rounds"
+        f"{chosen.model} on {capacity.key.device}, {capacity.key.dtype}, "
+        f"{chosen.size} x {chosen.size}, {chosen.steps} guided steps; "
+        f"medians of {chosen.rounds} interleaved rounds"
     )
     for size, rate in rates.items():
         mark = f"  <- chosen, after {seconds:.1f} s of probing" if size == knee else ""

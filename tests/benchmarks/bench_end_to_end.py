@@ -1,6 +1,6 @@
 """Images a second of one worker, beside the bare stock pipeline and one Celery task per image.
 
-    python -m tests.benchmarks.bench_end_to_end [--jobs 512] [--rounds 3]
+    python -m tests.benchmarks.bench_end_to_end [--jobs 512] [--rounds 3] [--model MODEL]
 
 Three ways to make the same images with the same checkpoint, on the same machine, in turn:
 
@@ -10,7 +10,8 @@ Three ways to make the same images with the same checkpoint, on the same machine
   that image alone and stores its PNG.
 
 Models are loaded and warm before the clock starts. One torch thread each, so that the other core
-does what it would do beside a GPU.
+does what it would do beside a GPU. Half precision on a GPU. Without --model it is the demo
+checkpoint.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 
 from tests.pool import Pool, eventually, running_pool
+from worker.device import pick_device
 from worker.locating import DEMO_FOLDER
 
 BATCH = 8
@@ -37,11 +39,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--task-jobs", type=int, default=64)
+    parser.add_argument("--model", default="demo")
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    device = pick_device().type
+    options = {"batch_size": BATCH, "lease_seconds": 30.0, "timer_seconds": 10.0}
     rates: dict[str, list[float]] = {"bare": [], "seedbed": [], "tasks": []}
-    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder), model="demo") as pool:
-        pool.start_workers(1, batch_size=BATCH, lease_seconds=30.0, timer_seconds=10.0)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_pool(Path(folder), model=chosen.model) as pool,
+    ):
+        pool.start_workers(1, device=device, **options)
+        _seedbed(pool, 2 * BATCH, 1_000_000)  # warm, with seeds that no round has
         for number in range(chosen.rounds):
             rates["bare"].append(_helper("bare", pool, chosen.jobs))
             rates["seedbed"].append(_seedbed(pool, chosen.jobs, number))
@@ -53,7 +62,8 @@ def main() -> None:
             )
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(
-        f"medians of {chosen.rounds} interleaved rounds, demo model, batch {BATCH}, {STEPS} steps"
+        f"medians of {chosen.rounds} interleaved rounds, {chosen.model}, batch {BATCH}, "
+        f"{STEPS} steps, on {device}"
     )
     for name, median in medians.items():
         print(f"  {name:8} {median:8.1f} images/s")
@@ -82,8 +92,9 @@ def _seedbed(pool: Pool, jobs: int, number: int) -> float:
 
 def _helper(way: str, pool: Pool, jobs: int) -> float:
     """Run one of the other ways in a process of its own; it prints its rate."""
+    folder = DEMO_FOLDER if pool.model == "demo" else pool.model
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.rivals", way, str(DEMO_FOLDER), str(jobs)],
+        [sys.executable, "-m", "tests.benchmarks.rivals", way, str(folder), str(jobs)],
         env={**os.environ, **pool.settings.to_environ()},
         stdout=subprocess.PIPE,
         text=True,

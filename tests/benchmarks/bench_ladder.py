@@ -1,6 +1,7 @@
 """The ladder of diffusers' own speed tutorial, rung by rung on one machine, up to a worker.
 
-    python -m tests.benchmarks.bench_ladder [--images 16] [--rounds 3] [--batch 8] [--model MODEL]
+    python -m tests.benchmarks.bench_ladder [--images 16] [--alone 16] [--rounds 3] [--batch 8]
+                                            [--model MODEL]
 
 - float32: the stock pipeline, 50 PNDM steps, an image a call;
 - float16: the same in half precision (on a GPU only);
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.pool import Pool, eventually, running_pool
+from worker.locating import DEMO_FOLDER
 
 PROMPTS = ("a red circle", "a blue star")
 GUIDANCE = 7.5
@@ -35,22 +37,25 @@ def main() -> None:
     """Run the rounds and print the ladder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=16, help="of each rung and round")
+    parser.add_argument("--alone", type=int, help="of rungs with an image a call; as many")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default=str(DEMO_FOLDER))
     chosen = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     seconds: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder)) as pool:
-        if chosen.model is not None:
-            pool.model = chosen.model
-        rungs = _rungs(pool, chosen.images, chosen.batch, device)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_pool(Path(folder), model=chosen.model) as pool,
+    ):
+        alone = chosen.alone or chosen.images
+        rungs = _rungs(pool, chosen.images, alone, chosen.batch, device)
         for number in range(chosen.rounds):
             for name, run in rungs.items():
-                seconds.setdefault(name, []).append(run(number) / chosen.images)
+                seconds.setdefault(name, []).append(run(number))
             print(
                 f"round {number + 1}: "
                 + ", ".join(f"{name} {times[-1]:.3f} s" for name, times in seconds.items()),
@@ -59,8 +64,10 @@ def main() -> None:
     _print(seconds, chosen, device)
 
 
-def _rungs(pool: Pool, images: int, batch: int, device: str) -> dict[str, Callable[[int], float]]:
-    """Name to what renders a round's images and returns its seconds; each is warm."""
+def _rungs(
+    pool: Pool, images: int, alone: int, batch: int, device: str
+) -> dict[str, Callable[[int], float]]:
+    """Name to what renders a round's images and returns seconds an image; each is warm."""
     import torch
 
     diffusers: Any = import_module("diffusers")
@@ -80,10 +87,11 @@ def _rungs(pool: Pool, images: int, batch: int, device: str) -> dict[str, Callab
             )
 
         def run(number: int) -> float:
+            count = alone if rows == 1 else images
             started = time.perf_counter()
-            for first in range(number * images, (number + 1) * images, rows):
+            for first in range(number * count, (number + 1) * count, rows):
                 call(first)
-            return time.perf_counter() - started
+            return (time.perf_counter() - started) / count
 
         call(0)
         return run
@@ -117,7 +125,7 @@ def _rungs(pool: Pool, images: int, batch: int, device: str) -> dict[str, Callab
             seconds=3600,
             what="the sweep is done",
         )
-        return time.perf_counter() - started
+        return (time.perf_counter() - started) / images
 
     seedbed(1_000_000)  # seeds that no round has
     rungs["seedbed"] = seedbed
@@ -127,9 +135,8 @@ def _rungs(pool: Pool, images: int, batch: int, device: str) -> dict[str, Callab
 def _print(seconds: dict[str, list[float]], chosen: argparse.Namespace, device: str) -> None:
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     first = medians["float32"]
-    model = chosen.model or "the demo model"
     print(
-        f"medians of {chosen.rounds} interleaved rounds of {chosen.images} images, {model}, "
+        f"medians of {chosen.rounds} interleaved rounds of {chosen.images} images, {chosen.model}, "
         f"batch {chosen.batch}, on {device}"
     )
     for name, median in medians.items():

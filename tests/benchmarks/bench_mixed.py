@@ -1,6 +1,7 @@
 """A mixed sweep's images a second over a uniform one's of the same cost, on one worker.
 
     python -m tests.benchmarks.bench_mixed [--seeds 4] [--rounds 3] [--batch-size 8]
+                                           [--model MODEL]
 
 Mixed: 4 guidance scales x 4 step counts x 4 schedulers x the seeds, in shuffled order. Uniform: as
 many images of one guidance scale, one scheduler, and the mean of the step counts, so that both take
@@ -9,7 +10,7 @@ the same number of the model's forwards. Every scheduler here takes one forward 
 A guidance axis shares batches; step counts and schedulers can't, so the mixed sweep is sixteen
 recipes. What is lost is in their last batches, which are not full, and in changing between them.
 The worker claims ahead from a real queue and stores in a real bucket, from submit to the last
-commit; rounds are interleaved.
+commit; rounds are interleaved. Without --model it is the demo checkpoint.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from producer import Sweep
 from tests.pool import Pool, eventually, running_pool
+from worker.device import pick_device
 
 GUIDANCE = (2.0, 4.0, 7.5, 10.0)
 STEPS = (8, 12, 16, 20)
@@ -41,11 +43,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4, help="images are 64 times as many")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--model", default="demo")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    device = pick_device().type
+    options = {"batch_size": chosen.batch_size, "lease_seconds": 30.0, "timer_seconds": 10.0}
     rates: dict[str, list[float]] = {"uniform": [], "mixed": []}
-    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder)) as pool:
-        pool.start_workers(1, batch_size=chosen.batch_size, lease_seconds=30.0, timer_seconds=10.0)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_pool(Path(folder), model=chosen.model) as pool,
+    ):
+        pool.start_workers(1, device=device, **options)
         _rate(pool, _uniform(pool, 1, -1))  # warm
         for number in range(chosen.rounds):
             rates["uniform"].append(_rate(pool, _uniform(pool, chosen.seeds, number)))
@@ -58,8 +66,8 @@ def main() -> None:
     medians = {name: statistics.median(found) for name, found in rates.items()}
     images = chosen.seeds * len(GUIDANCE) * len(STEPS) * len(SCHEDULERS)
     print(
-        f"medians of {chosen.rounds} interleaved rounds of {images} images, demo model, "
-        f"batch {chosen.batch_size}"
+        f"medians of {chosen.rounds} interleaved rounds of {images} images, {chosen.model}, "
+        f"batch {chosen.batch_size}, on {device}"
     )
     for name, median in medians.items():
         print(f"  {name:8} {median:8.2f} images/s")

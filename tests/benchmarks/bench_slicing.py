@@ -1,4 +1,4 @@
-"""Attention slicing and VAE slicing, on and off: seconds and most memory.
+"""Attention slicing, VAE slicing and offloading, on and off: seconds and most memory.
 
     python -m tests.benchmarks.bench_slicing [--edge 384] [--batch 4] [--rounds 3] [--model MODEL]
 
@@ -9,21 +9,23 @@ in a process whose allocator gives every large block back at once, so that what 
 does not hide what the next one takes. Ratios are to the worker's defaults.
 
 'unfused' installs diffusers' plain processors, which hold whole attention matrices, as it was
-before torch had fused attention; 'adaptive' then slices them.
+before torch had fused attention; 'adaptive' then slices them. Offloading needs a GPU,
+where the last column is the most that torch held in all, weights included.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any
+
+from worker.locating import DEMO_FOLDER
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "as by default": {},
@@ -32,6 +34,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "unfused": {"unfused": True, "attention_slicing": "off"},
     "unfused, adaptive": {"unfused": True},
     "VAE slicing off": {"vae_slicing": False},
+}
+ON_A_GPU: dict[str, dict[str, Any]] = {
+    "channels last": {"channels_last": True},
+    "offload model": {"offload": "model"},
+    "offload sequential": {"offload": "sequential"},
 }
 STEPS = 4
 
@@ -42,7 +49,7 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=384, help="pixels")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default=str(DEMO_FOLDER))
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.here:
@@ -56,27 +63,32 @@ def main() -> None:
 
 
 def _run(chosen: argparse.Namespace) -> None:
-    from tests.pool import running_pool
+    from worker.device import pick_device
 
-    found: dict[str, list[tuple[float, int]]] = {name: [] for name in SETTINGS}
-    with tempfile.TemporaryDirectory() as folder, running_pool(Path(folder)) as pool:
-        model = chosen.model or pool.model
-        for number in range(chosen.rounds):
-            for name, results in found.items():
-                taken, peak = _measure(model, chosen, **SETTINGS[name])
-                results.append((taken, peak))
-                print(f"round {number + 1}: {name} {taken:.2f} s, {peak / 1e6:.0f} MB", flush=True)
-    seconds = {name: statistics.median(time for time, _ in each) for name, each in found.items()}
-    peaks = {name: statistics.median(peak for _, peak in each) for name, each in found.items()}
+    settings = SETTINGS | (ON_A_GPU if pick_device().type == "cuda" else {})
+    found: dict[str, list[tuple[float, int, int]]] = {name: [] for name in settings}
+    for number in range(chosen.rounds):
+        for name, results in found.items():
+            taken, peak, whole = _measure(chosen.model, chosen, **settings[name])
+            results.append((taken, peak, whole))
+            print(f"round {number + 1}: {name} {taken:.2f} s, {peak / 1e6:.0f} MB", flush=True)
+    seconds, peaks, wholes = (
+        {
+            name: statistics.median(each[column] for each in results)
+            for name, results in found.items()
+        }
+        for column in range(3)
+    )
     print(
-        f"medians of {chosen.rounds} interleaved rounds, {chosen.model or 'the demo model'}, "
+        f"medians of {chosen.rounds} interleaved rounds, {chosen.model}, "
         f"a batch of {chosen.batch} at {chosen.edge} x {chosen.edge}, {STEPS} steps, guided"
     )
     usual = next(iter(SETTINGS))
-    for name in SETTINGS:
+    for name in settings:
         print(
             f"  {name:20} {seconds[name]:7.2f} s {seconds[name] / seconds[usual]:6.2f} x"
             f" {peaks[name] / 1e6:8.0f} MB {peaks[name] / peaks[usual]:6.2f} x"
+            + (f" {wholes[name] / 1e6:8.0f} MB in all" if wholes[name] else "")
         )
 
 
@@ -86,9 +98,9 @@ def _measure(
     *,
     unfused: bool = False,
     attention_slicing: str = "adaptive",
-    vae_slicing: bool = True,
-) -> tuple[float, int]:
-    """Seconds and most bytes of one batch, after a small one."""
+    **tuning: Any,
+) -> tuple[float, int, int]:
+    """Seconds and most bytes of one batch, after one just like it; and of all, on a GPU, else 0."""
     from diffusers.models.attention_processor import AttnProcessor
 
     from shared.errors import RenderError
@@ -104,7 +116,7 @@ def _measure(
         ModelSource(model=model),
         device=device,
         attention_slicing=attention_slicing,
-        tuning=Tuning(vae_slicing=vae_slicing),
+        tuning=Tuning(**tuning),
     )
     if unfused:
         for part in loaded.pipeline.components.values():
@@ -132,13 +144,13 @@ def _measure(
             if isinstance(outcome, RenderError):
                 raise outcome
 
-    render(1, 64)
+    render(chosen.batch, chosen.edge)
     peak = _Peak(device)
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     started = clock()
     with peak:
         render(chosen.batch, chosen.edge)
-    return clock() - started, peak.bytes
+    return clock() - started, peak.bytes, peak.whole
 
 
 class _Peak:
@@ -146,6 +158,7 @@ class _Peak:
 
     def __init__(self, device: Any) -> None:
         self.bytes = 0
+        self.whole = 0
         self._device = device
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -155,6 +168,7 @@ class _Peak:
         if self._device.type == "cuda":
             import torch
 
+            gc.collect()  # the pipeline before this one
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
         else:
@@ -164,7 +178,8 @@ class _Peak:
         if self._device.type == "cuda":
             import torch
 
-            self.bytes = torch.cuda.max_memory_allocated() - self._before
+            self.whole = torch.cuda.max_memory_allocated()
+            self.bytes = self.whole - self._before
         else:
             self._stop.set()
             self._thread.join()

@@ -17,6 +17,7 @@ from shared.doorbell import kombu_url
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.benchmarks.bench_end_to_end import BATCH, STEPS
+from worker.device import dtype_for, pick_device
 
 QUEUE = "one-task-per-image"
 PROMPTS = ("a red circle", "a blue star")
@@ -28,7 +29,10 @@ app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=1)
 @cache
 def _pipeline(model: str) -> DiffusionPipeline:
     torch.set_num_threads(1)
-    pipeline = DiffusionPipeline.from_pretrained(model, dtype=torch.float32, use_safetensors=True)
+    device = pick_device()
+    pipeline = DiffusionPipeline.from_pretrained(
+        model, dtype=dtype_for(device), use_safetensors=True
+    ).to(device)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     return pipeline
