@@ -76,7 +76,9 @@ POOL_METRICS: tuple[MetricSpec, ...] = (
     _counter("seedbed_jobs_dead_total", "Jobs given up after their attempts.", "model"),
     _counter("seedbed_lease_expiries_total", "Leases that ran out and were reaped.", "model"),
     _gauge(
-        "seedbed_job_seconds", "Worker seconds that a job of the backlog is thought to take.", "model"
+        "seedbed_job_seconds",
+        "Worker seconds that a job of the backlog is thought to take.",
+        "model",
     ),
     _gauge(
         "seedbed_backlog_seconds",
