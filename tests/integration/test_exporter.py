@@ -15,6 +15,7 @@ import pytest
 from producer import Client
 from producer.exporter import Exporter, PoolReader, Scaling
 from shared.backlog import Tally
+from shared.metric_table import POOL_METRICS
 from shared.metrics_server import MetricsServer
 from shared.queue import JobQueue
 from shared.settings import Settings
@@ -22,8 +23,9 @@ from tests.command_line import Call
 from tests.factories import make_pin, make_sweep
 from tests.pool import eventually
 from tests.producer_pool import MODEL_KEY, HandWorker
+from tests.promtool import lint_metrics
 from tests.redis_server import RedisServer
-from tests.scrape import ask, ask_json, scrape, value
+from tests.scrape import ask, ask_json, samples_of, scrape, value
 
 HUB_MODEL = "stabilityai/stable-diffusion-2-1"
 
@@ -74,6 +76,19 @@ def test_jobs_are_told_by_model_and_lane_wherever_they_are(
     assert value(samples, "seedbed_pool_up") == 1
     assert value(samples, "seedbed_oldest_pending_age_seconds", model="demo") > 0
     assert value(samples, "seedbed_redis_memory_used_bytes") > 100_000
+
+
+def test_every_metric_of_the_table_is_told_and_promtool_finds_no_fault(
+    client: Client, worker: HandWorker, exporter: MetricsServer
+) -> None:
+    client.submit(make_sweep(seed="0..9"))
+    worker.claim(4)
+    worker.announce()
+
+    text = ask(exporter.port, "/metrics")[1]
+
+    assert {name for name, _ in samples_of(text)} == {spec.name for spec in POOL_METRICS}
+    assert lint_metrics(text) == ""
 
 
 def test_what_is_done_reused_and_dead_is_counted_for_good(

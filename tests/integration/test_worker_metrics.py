@@ -18,6 +18,7 @@ from shared.metric_table import OUTCOMES, STAGES, WORKER_METRICS
 from shared.metrics_server import MetricsServer
 from shared.worker_options import WorkerOptions
 from tests.pool import Pool, eventually, running_pool
+from tests.promtool import lint_metrics
 from tests.scrape import Samples, ask, scrape, value
 from worker.health import Health
 from worker.metrics import WorkerMetrics
@@ -82,6 +83,12 @@ def test_every_metric_of_the_table_is_told_and_nothing_else(worker: Watched) -> 
     }
     assert told == expected
     assert value(worker.samples(), "process_resident_memory_bytes") > 0
+
+
+def test_promtool_finds_no_fault_in_a_worker_s_metrics(pool: Pool, worker: Watched) -> None:
+    pool.client.submit(pool.sweep(name="linted", prompt="a cup", guidance_scale=4, seed=[0]))
+    worker.serve()
+    assert lint_metrics(ask(worker.server.port, "/metrics")[1]) == ""
 
 
 def test_images_batches_and_stages_are_counted(pool: Pool, worker: Watched) -> None:
