@@ -10,7 +10,7 @@ import click
 
 from producer.cli.help import SectionCommand, examples
 from producer.cli.output import say
-from producer.cli.settings_options import Flags, find_pool, setting_options
+from producer.cli.settings_options import Flags, find_pool, pool_options
 from shared.metrics_server import DEFAULT_HOST, POOL_PORT
 
 PORT = click.IntRange(0, 65535)
@@ -59,7 +59,7 @@ LOOK_AGAIN_SECONDS = 3600.0
     show_default=True,
     help="fewer are wanted when the backlog has been smaller for so long",
 )
-@setting_options("redis_url", "pool", "data_dir")
+@pool_options
 def metrics(flags: Flags, host: str, port: int, **scaling: Any) -> None:
     """Tell Prometheus of the pool, and KEDA how many workers it wants.
 
