@@ -5,6 +5,11 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from shared.errors import InvalidSettings
+from shared.fields import shown
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -29,7 +34,14 @@ def configure_logging(level: str) -> None:
     """Send this process' log to stderr; libraries speak only of warnings.
 
     Only for entry points; where a handler is installed already, it stays.
+
+    Raises:
+        InvalidSettings: There is no such level.
     """
+    if level not in LEVELS:
+        raise InvalidSettings(
+            f"SEEDBED_LOG_LEVEL is {shown(level)}: write one of {', '.join(LEVELS)}"
+        )
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

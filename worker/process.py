@@ -24,20 +24,23 @@ from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
 from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
-from worker.app import make_worker_app, run_app, stop_listening
+from worker.app import check_broker, make_worker_app, run_app, stop_listening
 from worker.batch_sizes import BatchSizes
 from worker.calibration import Calibrator
 from worker.claiming import Claimer
 from worker.compiling import check_compiler, compile_denoiser
 from worker.device import leave_a_core, pick_device
+from worker.device_memory import device_memory
 from worker.discovery import Discovery
 from worker.engine import StockEngine
 from worker.finalising import Finaliser
+from worker.health import Health
 from worker.heartbeat import Heartbeat
 from worker.kept_models import Footprint, KeptModels
 from worker.leases import LeaseKeeper
 from worker.loading import LoadedModel, load_pipeline
 from worker.locating import ModelSource, locate
+from worker.metrics import WorkerMetrics
 from worker.recording import Recorder
 from worker.room import PeakMemory, file_bytes, free_bytes, weights_bytes
 from worker.serving import Server
@@ -73,8 +76,19 @@ class _Serving:
 class WorkerProcess:
     """Everything one worker holds; `run` blocks until it is asked to end."""
 
-    def __init__(self, settings: Settings, options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: WorkerOptions,
+        *,
+        health: Health | None = None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         """Connect to the pool and load the first model.
+
+        Args:
+            health: Told how far this is.
+            metrics: What is counted; None counts where nobody looks.
 
         Raises:
             InvalidSettings: A setting can't be right, or no pool is configured.
@@ -88,6 +102,8 @@ class WorkerProcess:
             )
         self._settings = settings
         self._options = options
+        self._health = health or Health()
+        self._metrics = metrics or WorkerMetrics(self._health)
         self._device = pick_device(options.device)
         Tuning.of(options).check(self._device)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
@@ -112,15 +128,21 @@ class WorkerProcess:
             sources=self._sources,
         )
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        broker = settings.broker_url or settings.redis_url
+        self._app = make_worker_app(broker, self.serve)
+        check_broker(self._app, broker)
         if options.compile:
             check_compiler(self._device)
         self._draining = Event()
         self._grace_over = Event()
         self._sweeps = ClaimedSweeps(self._queue, self._storage)
-        self._keeper = LeaseKeeper(self._queue, options.lease_seconds)
+        self._keeper = LeaseKeeper(
+            self._queue,
+            options.lease_seconds,
+            on_lost=self._metrics.leases_lost.inc,
+            on_turn=lambda seconds: self._health.turned("lease keeper", within=seconds),
+        )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
-        broker = settings.broker_url or settings.redis_url
-        self._app = make_worker_app(broker, self.serve)
         self._doorbell = Doorbell(self._app, settings.pool)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
@@ -147,8 +169,16 @@ class WorkerProcess:
             finalise=self._finaliser.run_pending,
             mean_seconds=options.timer_seconds,
             on_work=lambda models: self._switching.waiting.saw(models, self._sources),
+            on_turn=lambda seconds: self._health.turned("heartbeat", within=seconds),
         )
+        self._metrics.describe(
+            worker=self.name,
+            device=self._device_name(),
+            memory=lambda: device_memory(self._device),
+        )
+        self._health.wait_for(f"loading {options.models[0]}")
         self._switch_to(next(iter(self._sources)))
+        self._health.wait_for("not listening yet")
 
     def run(self) -> int:
         """Serve doorbells until SIGTERM or SIGINT; returns the exit code."""
@@ -168,6 +198,8 @@ class WorkerProcess:
     def _listening(self, listen: Callable[[str], None]) -> None:
         logger.info("listening", extra={"worker": self.name})
         self._discovery.listen_with(listen)
+        if not self._draining.is_set():
+            self._health.be_ready()
 
     @property
     def _hostname(self) -> str:
@@ -193,6 +225,8 @@ class WorkerProcess:
         if self._draining.is_set():
             return
         self._draining.set()
+        self._health.wait_for("draining")
+        self._metrics.draining.set(1)
         timer = Timer(self._options.grace_seconds, self._grace_over.set)
         timer.daemon = True
         timer.start()
@@ -352,6 +386,9 @@ class WorkerProcess:
                 "attention": loaded.attention,
             },
         )
+        metrics = self._metrics.of(source.option)
+        metrics.stage("load", time.perf_counter() - started)
+        metrics.plan(batches.current)
         self._pins[model] = loaded.pin
         self._known[model] = {
             "pin": loaded.pin,
@@ -373,6 +410,7 @@ class WorkerProcess:
             give_up=self._grace_over,
             keeper=self._keeper,
             recorder=Recorder(self._storage, self._sweeps, model, pin),
+            metrics=metrics,
         )
         claimer = Claimer(
             queue=self._queue,
@@ -396,6 +434,7 @@ class WorkerProcess:
             model=model,
             batches=batches,
             on_claim=self._heartbeat.ring_soon,
+            metrics=metrics,
         )
         return _Serving(
             model=model,
