@@ -29,6 +29,7 @@ from worker.batch_sizes import BatchSizes
 from worker.calibration import Calibrator
 from worker.claiming import Claimer
 from worker.compiling import check_compiler, compile_denoiser
+from worker.deletion_cost import PodDeletionCost
 from worker.device import leave_a_core, pick_device
 from worker.device_memory import device_memory
 from worker.discovery import Discovery
@@ -142,6 +143,11 @@ class WorkerProcess:
             on_lost=self._metrics.leases_lost.inc,
             on_turn=lambda seconds: self._health.turned("lease keeper", within=seconds),
         )
+        self._deletion_cost: PodDeletionCost | None = None
+        if options.pod_deletion_cost:
+            self._deletion_cost = PodDeletionCost.of_this_pod(
+                os.environ, busy=lambda: bool(self._keeper.held())
+            )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
         self._doorbell = Doorbell(self._app, settings.pool)
         self._switch = Lock()
@@ -209,6 +215,8 @@ class WorkerProcess:
     def start_threads(self) -> None:
         """Begin renewing leases and beating."""
         self._keeper.start()
+        if self._deletion_cost is not None:
+            self._deletion_cost.start()
         self._heartbeat.start()
 
     def close(self) -> None:
@@ -219,6 +227,8 @@ class WorkerProcess:
         self._serving = None
         self._switching.kept.clear()
         self._keeper.stop()
+        if self._deletion_cost is not None:
+            self._deletion_cost.stop()
 
     def drain(self) -> None:
         """Start nothing new; what is on the GPU may finish within the grace period."""
