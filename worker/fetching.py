@@ -1,4 +1,4 @@
-"""``python -m worker.fetching``: get checkpoints to this machine and end, for images and volumes."""
+"""``python -m worker.fetching``: get checkpoints to this machine, and end."""
 
 from __future__ import annotations
 
