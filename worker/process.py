@@ -232,6 +232,7 @@ class WorkerProcess:
             waiting.end()
             if not self._discovery.reject(model, exc):
                 self._give_up(model, exc)
+            self._heartbeat.announce_soon()
             return 0
         peak = PeakMemory(self._device)
         try:
@@ -258,7 +259,7 @@ class WorkerProcess:
             "model not served from now on",
             extra={"model": self._sources[model].model, "error": str(exc)},
         )
-        self._discovery.give_up(model)
+        self._discovery.give_up(model, exc)
         stop_listening(self._app, hostname=self._hostname, pool=self._settings.pool, model=model)
 
     def _end(self, exc: SeedbedError) -> NoReturn:
@@ -275,6 +276,9 @@ class WorkerProcess:
             "name": self.name,
             "models": [source.model for source in list(self._sources.values())],
             "model_keys": list(self._sources),
+            "model_options": list(self._options.models),
+            "variant": self._options.variant,
+            "unserved": self._discovery.errors,
             "vaes": list(self._options.vaes),
             "loras": list(self._options.loras),
             "allow": list(self._options.allow),

@@ -130,6 +130,8 @@ def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_wait
         serve_all(process, pool)
         serve_all(process, pool)
         said = process.describe()
+        pool.client.queue.announce(process.name, said, ttl_seconds=60)
+        waits = pool.client.waits(sweep.id)
     finally:
         process.close()
 
@@ -141,6 +143,34 @@ def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_wait
     assert said["vaes"] == [str(parts / "wide"), str(parts / "gone")]
     served = {item["vae"] for item in said["served"]}  # type: ignore[attr-defined]
     assert served == {None, str(parts / "wide")}, "one is not allowed, one could not be had"
+    vae, gone, had = parts / "vae", parts / "gone", f"(the pool serves {pool.model})"
+    assert [wait.reason for wait in waits] == [
+        f"no worker serves model '{pool.model}' with vae '{vae}', and none may load vae '{vae}' "
+        f"{had}: start one with 'seedbed worker --model {pool.model} --vae={vae}'",
+        f"no worker can serve model '{pool.model}' with vae '{gone}' {had}: "
+        f"vae '{gone}' is not a folder: check its path",
+    ]
+    assert all(wait.refused for wait in waits)
+
+
+def test_a_pattern_lets_in_a_checkpoint_that_nobody_named(
+    pool: Pool, demo_folder: Path, parts: Path
+) -> None:
+    sweep = pool.sweep(
+        name="let-in", model=str(demo_folder), seed=[0], num_inference_steps=2, prompt="a boat",
+        guidance_scale=4,
+    )  # fmt: skip
+    pool.client.submit(sweep)
+    process = worker(pool, allow=(f"{demo_folder.parent}/*",))
+
+    try:
+        pool.client.queue.announce(process.name, process.describe(), ttl_seconds=60)
+        assert pool.client.waits(sweep.id) == (), "it will be found"
+        serve_all(process, pool)
+    finally:
+        process.close()
+
+    assert pool.client.status(sweep.id).done == 1
 
 
 def test_a_real_worker_hears_of_new_weights_by_itself(pool: Pool, parts: Path) -> None:

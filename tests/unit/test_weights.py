@@ -31,7 +31,6 @@ def test_a_jobs_weights_are_its_names_without_strengths() -> None:
         model="demo", revision="main", vae="owner/vae", loras=("owner/a", "owner/b")
     )
     assert name.key == weights_key(job)
-    assert not name.plain
     assert WeightsName.from_text(name.to_text()) == name
 
 
