@@ -17,9 +17,9 @@ from worker.compiling import check_compiler, row_sizes
 from worker.device import leave_a_core, pick_device
 from worker.loading import LoadedModel
 from worker.locating import ModelSource
-from worker.process import load_as_told
 from worker.rescue import release_memory
 from worker.room import free_bytes, weights_bytes
+from worker.served_model import load_as_told
 from worker.tuning import Tuning
 
 
