@@ -6,9 +6,10 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from threading import Event
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -31,6 +32,7 @@ from worker.locating import ModelSource, locate
 from worker.recording import Recorder
 from worker.room import PeakMemory, file_bytes, weights_bytes
 from worker.serving import Server
+from worker.sharing import SharedBase
 from worker.storing import Provenance, Storer
 from worker.sweeps import ClaimedSweeps
 from worker.tuning import Tuning
@@ -61,6 +63,7 @@ class ServedModel:
         """End its threads, what is rendered is stored before."""
         self.server.close()
         self.storer.close()
+        self.loaded.release()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ class ModelLoader:
         grace_over: Set: what is on the GPU is dropped.
         on_claim: Called when something was claimed.
         inputs: Init images and noise, of whichever model's jobs.
+        bases: Checkpoints that some loaded model is made of, as long as one is.
     """
 
     options: WorkerOptions
@@ -94,9 +98,13 @@ class ModelLoader:
     grace_over: Event
     on_claim: Callable[[], None]
     inputs: InputStore
+    bases: WeakValueDictionary[ModelSource, SharedBase] = field(default_factory=WeakValueDictionary)
 
     def guess(self, source: ModelSource) -> Footprint:
         """What a model that was never loaded takes, by its files."""
+        base = self.bases.get(_checkpoint(source))
+        if base is not None:
+            return Footprint(weights_bytes=0, working_bytes=weights_bytes(base.pipeline))
         try:
             folder, _ = locate(source)
             return Footprint.guessed(file_bytes(folder))
@@ -113,7 +121,12 @@ class ModelLoader:
         started = time.perf_counter()
         options = self.options
         leave_a_core(self.device)
-        loaded = load_as_told(source, options, self.device)
+        base = self.bases.get(_checkpoint(source))
+        held = 0 if base is None else weights_bytes(base.pipeline)
+        loaded = load_as_told(source, options, self.device, base)
+        assert loaded.base is not None
+        if not (options.compile or options.offload):  # those set modules up for one pipeline
+            self.bases[_checkpoint(source)] = loaded.base
         peak = PeakMemory(self.device)
         engine = StockEngine(loaded)
         job = engine.typical_job(source.model)
@@ -126,7 +139,8 @@ class ModelLoader:
         )
         if options.compile and loaded.refusal is None:
             compile_denoiser(engine, job, batches.current)
-        footprint = Footprint.guessed(weights_bytes(loaded.pipeline))
+        footprint = Footprint.guessed(whole := weights_bytes(loaded.base.pipeline, loaded.pipeline))
+        footprint = replace(footprint, weights_bytes=max(0, whole - held))
         if taken := peak.bytes():
             footprint = replace(footprint, working_bytes=taken)
         logger.info(
@@ -196,8 +210,21 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()})"
 
 
-def load_as_told(source: ModelSource, options: WorkerOptions, device: torch.device) -> LoadedModel:
+def _checkpoint(source: ModelSource) -> ModelSource:
+    """The same without what is put in."""
+    return replace(source, vae=None, loras=())
+
+
+def load_as_told(
+    source: ModelSource,
+    options: WorkerOptions,
+    device: torch.device,
+    base: SharedBase | None = None,
+) -> LoadedModel:
     """Load a model with the settings of a worker's command line.
+
+    Args:
+        base: Its checkpoint, if it is loaded already with the same settings.
 
     Raises:
         ModelError: It can't be loaded.
@@ -210,4 +237,5 @@ def load_as_told(source: ModelSource, options: WorkerOptions, device: torch.devi
         dtype=None if options.dtype is None else DTYPES[options.dtype],
         attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
         tuning=Tuning.of(options),
+        base=base,
     )

@@ -10,12 +10,14 @@ import pytest
 
 pytest.importorskip("peft", reason="needs the worker's dependencies")
 
+from shared.lanes import model_key
 from shared.layout import Layout
 from shared.pin import Pin
 from shared.weights import WeightsName
 from shared.worker_options import WorkerOptions
 from tests.pool import Pool, eventually, running_pool
 from tests.tiny_parts import save_lora, save_vae
+from worker.loading import ModelSource, _from_folder
 from worker.process import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,8 +58,15 @@ def serve_all(process: WorkerProcess, pool: Pool) -> None:
 
 
 def test_vaes_and_loras_are_axes_and_each_set_of_weights_has_its_own_pin(
-    pool: Pool, parts: Path
+    pool: Pool, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read: list[ModelSource] = []
+
+    def counted(source: ModelSource, *more: Any) -> Any:
+        read.append(source)
+        return _from_folder(source, *more)
+
+    monkeypatch.setattr("worker.loading._from_folder", counted)
     one, two = str(parts / "one"), str(parts / "two")
     sweep = pool.sweep(
         name="study",
@@ -78,9 +87,18 @@ def test_vaes_and_loras_are_axes_and_each_set_of_weights_has_its_own_pin(
 
     try:
         serve_all(process, pool)
+        kept = process._switching.kept
+        taken = {key: kept.footprint(key) for key in kept.keys}
     finally:
         process.close()
 
+    assert len(read) == 1, "one checkpoint for all of them"
+    plain = taken.pop(model_key(pool.model, None, None))
+    assert plain is not None
+    for key, footprint in taken.items():
+        assert footprint is not None
+        assert footprint.weights_bytes < plain.weights_bytes / 2, key
+        assert footprint.working_bytes >= plain.working_bytes
     status = pool.client.status(sweep.id)
     assert (status.state, status.done, status.dead) == ("done", 16, 0)
     layout: Layout = sweep.layout
