@@ -10,11 +10,9 @@ import pytest
 
 pytest.importorskip("peft", reason="needs the worker's dependencies")
 
-from shared.lanes import model_key
 from shared.layout import Layout
 from shared.pin import Pin
 from shared.weights import WeightsName
-from shared.worker_options import WorkerOptions
 from tests.pool import Pool, eventually, running_pool
 from tests.tiny_parts import save_lora, save_vae
 from worker.loading import ModelSource, _from_folder
@@ -41,13 +39,7 @@ def parts(stock: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def empty(pool: Pool) -> None:
-    with pool.redis.client() as client:
-        client.flushall()
-
-
-def worker(pool: Pool, **options: Any) -> WorkerProcess:
-    values = {"models": (pool.model,), "batch_size": 4, "device": "cpu"} | options
-    return WorkerProcess(pool.settings, WorkerOptions(**values))
+    pool.forget()
 
 
 def serve_all(process: WorkerProcess, pool: Pool) -> None:
@@ -83,17 +75,14 @@ def test_vaes_and_loras_are_axes_and_each_set_of_weights_has_its_own_pin(
         guidance_scale=4,
     )
     pool.client.submit(sweep)
-    process = worker(pool, vaes=(str(parts / "vae"),), allow=(f"{parts}/*",))
 
-    try:
+    with pool.hand_worker(vaes=(str(parts / "vae"),), allow=(f"{parts}/*",)) as process:
         serve_all(process, pool)
         kept = process._switching.kept
         taken = {key: kept.footprint(key) for key in kept.keys}
-    finally:
-        process.close()
 
     assert len(read) == 1, "one checkpoint for all of them"
-    plain = taken.pop(model_key(pool.model, None, None))
+    plain = taken.pop(pool.key)
     assert plain is not None
     for key, footprint in taken.items():
         assert footprint is not None
@@ -117,14 +106,11 @@ def test_a_resubmitted_sweep_finds_its_images_by_the_weights(pool: Pool, parts: 
     fields = {"loras": str(parts / "one"), "num_inference_steps": 2, "prompt": "a boat"}
     first = pool.sweep(name="first", seed=[0, 1], guidance_scale=4, **fields)
     second = pool.sweep(name="second", seed=[0, 1, 2], guidance_scale=4, **fields)
-    process = worker(pool, loras=(str(parts / "one"),))
 
-    try:
+    with pool.hand_worker(loras=(str(parts / "one"),)) as process:
         for sweep in (first, second):
             pool.client.submit(sweep)
             serve_all(process, pool)
-    finally:
-        process.close()
 
     status = pool.client.status(second.id)
     assert (status.done, status.reused) == (3, 2)
@@ -142,16 +128,13 @@ def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_wait
         num_inference_steps=2,
     )
     pool.client.submit(sweep)
-    process = worker(pool, vaes=(str(parts / "wide"), str(parts / "gone")))
 
-    try:
+    with pool.hand_worker(vaes=(str(parts / "wide"), str(parts / "gone"))) as process:
         serve_all(process, pool)
         serve_all(process, pool)
         said = process.describe()
         pool.client.queue.announce(process.name, said, ttl_seconds=60)
         waits = pool.client.waits(sweep.id)
-    finally:
-        process.close()
 
     status = pool.client.status(sweep.id)
     assert (status.state, status.done, status.dead) == ("running", 1, 1)
@@ -179,14 +162,11 @@ def test_a_pattern_lets_in_a_checkpoint_that_nobody_named(
         guidance_scale=4,
     )  # fmt: skip
     pool.client.submit(sweep)
-    process = worker(pool, allow=(f"{demo_folder.parent}/*",))
 
-    try:
+    with pool.hand_worker(allow=(f"{demo_folder.parent}/*",)) as process:
         pool.client.queue.announce(process.name, process.describe(), ttl_seconds=60)
         assert pool.client.waits(sweep.id) == (), "it will be found"
         serve_all(process, pool)
-    finally:
-        process.close()
 
     assert pool.client.status(sweep.id).done == 1
 
