@@ -139,7 +139,8 @@ def _reason(
     command = shlex.join(["seedbed", "worker", "--model", name.option, *variant, *name.parts])
     start = f"start one with '{command}'"
     if not workers:
-        return f"no worker is in the pool, and the sweep needs {name.title}: {start}"
+        needed = f"no worker is ready in the pool, and the sweep needs {name.title}"
+        return f"{needed}: {start}, or wait for one that is starting"
     options = list(dict.fromkeys(item.option for item in served_models(workers)))
     listed = ", ".join(options[:LISTED]) or "nothing yet"
     if len(options) > LISTED:

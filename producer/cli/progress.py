@@ -113,7 +113,8 @@ class WaitNotes:
 
     Args:
         waits: Where to look.
-        ends: The caller ends when `stuck`, and gives the reasons itself.
+        ends: The caller has its own workers, and ends with the reasons when `stuck`: say before
+            that only what they refuse while there is something else to do.
         quiet: Say nothing.
     """
 
@@ -136,7 +137,9 @@ class WaitNotes:
         refused = all_refused(self.found, status)
         self._refused = self._refused + 1 if refused else 0
         for wait in self.found:
-            if not self._quiet and wait.reason not in self._said and not (refused and self._ends):
+            if self._quiet or wait.reason in self._said:
+                continue
+            if not self._ends or (wait.refused and not refused):
                 self._said.add(wait.reason)
                 say(f"waiting: {one_line(wait.reason)}")
         return self.found

@@ -136,6 +136,9 @@ def up(
     chosen = tuple(map(absolute_model, models)) or (DEMO_MODEL,)
     for model in chosen:
         check_model_folder(split_model(model)[0])
+    for field, names in (("vae", vaes), ("loras", loras)):
+        for name in names:
+            check_part(field, absolute_part(name))
     if settings.redis_url is not None:
         say("note: SEEDBED_REDIS_URL is set, so other commands use that pool, not this one")
     stack = Stack(settings.data_dir, base=settings)

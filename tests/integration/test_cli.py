@@ -104,8 +104,9 @@ def test_status_and_watch_say_why_a_sweep_waits_and_what_the_pool_serves(
     client.submit(sweep)
     (line,) = [line for line in seedbed("status", "study").out.splitlines() if "demo' with" in line]
     assert line == (
-        "waiting    no worker is in the pool, and the sweep needs model 'demo' with vae "
-        "'owner/vae': start one with 'seedbed worker --model demo --vae=owner/vae'"
+        "waiting    no worker is ready in the pool, and the sweep needs model 'demo' with vae "
+        "'owner/vae': start one with 'seedbed worker --model demo --vae=owner/vae', "
+        "or wait for one that is starting"
     )
 
     worker.announce()

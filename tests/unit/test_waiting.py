@@ -51,7 +51,7 @@ def test_a_reason_of_a_worker_goes_before_what_others_may_not_load() -> None:
 
 def test_a_pool_without_workers_refuses_nothing() -> None:
     (wait,) = waits()
-    assert "no worker is in the pool" in wait.reason
+    assert "no worker is ready in the pool" in wait.reason
     assert not wait.refused
 
 
