@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from producer.grid import DrawnGrid, GridOptions
     from producer.results import SweepResults
     from producer.served import ServedModel
+    from producer.waiting import Wait
     from shared.capacity import Capacity
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
@@ -172,6 +173,13 @@ class Client:
     def status(self, reference: str) -> SweepStatus:
         """Counts and state of one sweep."""
         return self.queue.status(self.find(reference))
+
+    def waits(self, reference: str) -> tuple[Wait, ...]:
+        """Weights that its jobs wait for and no worker of the pool serves, and why."""
+        from producer.waiting import Waits
+
+        sweep_id = self.find(reference)
+        return Waits(self.queue, self.layout(sweep_id)).look(self.queue.status(sweep_id))
 
     def sweeps(self) -> list[SweepStatus]:
         """All sweeps of the pool, newest first."""

@@ -86,7 +86,7 @@ class Submitter:
             )
         if has_storage:
             self._store_manifest(sweep)
-        self._queue.note_weights(item for item in weights_of(sweep.layout) if not item.plain)
+        self._queue.note_weights(weights_of(sweep.layout))
         submitted = self._queue.submit(make_record(sweep, self._owner))
         reused = missing = 0
         checked = (

@@ -115,6 +115,15 @@ class QueueViews(PoolClient):
         """Models with claimable jobs, jobs under expired leases among them."""
         return sorted({model.decode() for model in self._run("work", "")})
 
+    def open_models(self, sweep_id: str, models: Sequence[str]) -> tuple[str, ...]:
+        """Those of the models of which the sweep has jobs that nobody holds."""
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for model in models:
+                pipeline.exists(self.keys.open(sweep_id, model))
+            found = pipeline.execute()
+        return tuple(model for model, there in zip(models, found, strict=True) if there)
+
     def _statuses(self, sweep_ids: Sequence[str]) -> list[SweepStatus | QueueError | None]:
         with translated_errors():
             pipeline = self.client.pipeline(transaction=True)

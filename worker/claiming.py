@@ -77,8 +77,9 @@ class Claimer:
         sweeps: ClaimedSweeps,
         model: str,
         pin: str,
+        inputs: InputStore,
     ) -> None:
-        self._inputs = InputStore(storage)
+        self._inputs = inputs
         self._queue = queue
         self._storage = storage
         self._keeper = keeper

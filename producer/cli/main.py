@@ -47,9 +47,10 @@ def _version() -> str:
 )
 @click.version_option(_version(), prog_name="seedbed")
 @click.option("--debug", is_flag=True, help="log everything, and show tracebacks")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Render prompt sweeps on a pool of GPU workers."""
-    configure_logging("DEBUG" if debug else "WARNING")
+    context.call_on_close(configure_logging("DEBUG" if debug else "WARNING"))
 
 
 for _command in (

@@ -97,6 +97,42 @@ def test_status_counts_and_lists_failures(
     assert {failure["reason"] for failure in facts["failures"]} == {"the \x1b[31mpipeline\nbroke"}
 
 
+def test_status_and_watch_say_why_a_sweep_waits_and_what_the_pool_serves(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", model=["demo", "owner/other"], vae=[None, "owner/vae"])
+    client.submit(sweep)
+    (line,) = [line for line in seedbed("status", "study").out.splitlines() if "demo' with" in line]
+    assert line == (
+        "waiting    no worker is ready in the pool, and the sweep needs model 'demo' with vae "
+        "'owner/vae': start one with 'seedbed worker --model demo --vae=owner/vae', "
+        "or wait for one that is starting"
+    )
+
+    worker.announce()
+    worker.work(sweep)
+
+    waiting = [
+        "no worker serves model 'demo' with vae 'owner/vae', and none may load vae 'owner/vae' "
+        "(the pool serves demo): start one with 'seedbed worker --model demo --vae=owner/vae'",
+        "no worker serves model 'owner/other' (the pool serves demo): "
+        "start one with 'seedbed worker --model owner/other'",
+        "no worker serves model 'owner/other' with vae 'owner/vae' (the pool serves demo): "
+        "start one with 'seedbed worker --model owner/other --vae=owner/vae'",
+    ]
+    said = seedbed("status", "study").out.splitlines()
+    assert [line for line in said if line.startswith("waiting")] == [
+        f"waiting    {text}" for text in waiting
+    ]
+    assert json.loads(seedbed("status", "study", "--json").out)["waiting"] == waiting
+    watched = seedbed("watch", "study", "--timeout", "0")
+    assert (watched.code, watched.err.splitlines()[1:-1]) == (
+        3, [f"waiting: {text}" for text in waiting]
+    )  # fmt: skip
+    assert seedbed("pause", "study").code == 0
+    assert "waiting" not in seedbed("status", "study").out
+
+
 def test_ls_lists_the_newest_first(seedbed: Call) -> None:
     assert seedbed("ls").out == ""
     first = seedbed("submit", *SWEEP).out.strip()

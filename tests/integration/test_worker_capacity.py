@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,8 +14,6 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 
 import torch
 
-from shared.lanes import model_key
-from shared.worker_options import WorkerOptions
 from tests.factories import make_curve
 from tests.pictures import hooked
 from tests.pool import Pool, running_pool
@@ -36,22 +35,13 @@ def start(
 ) -> Iterator[Callable[..., WorkerProcess]]:
     """Load a worker that serves when it is told to; its probes are short."""
     monkeypatch.setattr("worker.calibration.probe", partial(probe, most_rows=8))
-    with pool.redis.client() as client:
-        client.flushall()
-    started: list[WorkerProcess] = []
-
-    def start(batch_size: int | None = None) -> WorkerProcess:
-        options = WorkerOptions(models=(pool.model,), device="cpu", batch_size=batch_size)
-        started.append(WorkerProcess(pool.settings, options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.close()
+    pool.forget()
+    with ExitStack() as started:
+        yield lambda batch_size=None: started.enter_context(pool.hand_worker(batch_size=batch_size))
 
 
 def serve(worker: WorkerProcess, pool: Pool) -> int:
-    return worker.serve(model_key(pool.model, None, None))
+    return worker.serve(pool.key)
 
 
 def rows_of(pool: Pool, sweep: Any) -> list[int]:

@@ -14,9 +14,7 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 from PIL import Image
 
 from shared.lanes import model_key
-from shared.worker_options import WorkerOptions
 from tests.pool import Pool, running_pool
-from worker.process import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,13 +65,9 @@ def test_flagged_images_are_stored_counted_and_found(pool: Pool, strict: Path) -
         num_inference_steps=2,
     )
     pool.client.submit(sweep)
-    options = WorkerOptions(models=(str(strict),), batch_size=4, device="cpu")
-    process = WorkerProcess(pool.settings, options)
 
-    try:
+    with pool.hand_worker(models=(str(strict),)) as process:
         process.serve(model_key(str(strict), None, None))
-    finally:
-        process.close()
 
     flagged = [i for i in range(6) if sweep.layout.job(i).safety_checker != "off"]
     status = pool.client.status(sweep.id)
