@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,21 @@ def test_a_real_worker_hears_of_new_weights_by_itself(pool: Pool, parts: Path) -
             assert pool.client.status(sweep.id).done == 2
     finally:
         handle.terminate()
+
+
+def test_a_checkpoint_that_a_pattern_allows_is_found_in_the_queue(
+    pool: Pool, tmp_path: Path, one_thread: None
+) -> None:
+    other = tmp_path / "allowed" / "model"
+    shutil.copytree(pool.model, other)
+    sweep = pool.sweep(name="found", model=str(other), guidance_scale=4, seed=[0])
+    pool.client.submit(sweep)
+
+    strict, open_minded = worker(pool), worker(pool, allow=(f"{tmp_path}/allowed/*",))
+    serve_all(strict, pool)
+    assert pool.client.status(sweep.id).done == 0
+    serve_all(open_minded, pool)
+    strict.close()
+    open_minded.close()
+
+    assert pool.client.status(sweep.id).done == 2
