@@ -39,9 +39,10 @@ check: lint types test ## all that a change must pass
 bench: $(VENV)/.dev ## measure: each benchmark prints its ratios and how they were got
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(VENV)/.dev ## regenerate docs/cli.md and the tables of docs/sweeps.md
+docs: $(VENV)/.dev ## regenerate docs/cli.md and the tables of docs/sweeps.md and docs/metrics.md
 	$(BIN)/python -m producer.cli.reference
 	$(BIN)/python -m tests.field_table
+	$(BIN)/python -m tests.metric_page
 
 clean: ## remove the virtual environment, caches and the embedded stack's data
 	rm -rf $(VENV) seedbed-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -62,6 +62,7 @@ class Stack:
         self._keeper: KeeperProcess | None = None
         self._use: FolderLock | None = None
         self._needs_its_worker = True
+        self._metrics_port: int | None = None
         self.joined = False
         """Somebody else keeps this stack: ``stop`` leaves it alone."""
         self.left_running = False
@@ -138,6 +139,7 @@ class Stack:
         *,
         worker_models: Sequence[str] = (),
         worker_args: Sequence[str] = (),
+        metrics_port: int | None = None,
         detach: bool = False,
     ) -> Self:
         """Start what is not running yet; a stack that is there is joined, and stays till we stop.
@@ -150,6 +152,8 @@ class Stack:
                 joined stack gets one more worker for those its own was not started for. Empty:
                 no worker.
             worker_args: Further arguments of ``seedbed worker``.
+            metrics_port: Serve the pool's metrics there, on 127.0.0.1; None: nowhere. A joined
+                stack stays as it is.
             detach: Let the stack, a joined one too, outlive this process, until ``shut_down``.
 
         Raises:
@@ -160,6 +164,7 @@ class Stack:
             raise RuntimeError("this Stack was started before: make another")
         prepare_data_folder(self.data_dir)
         try:
+            self._metrics_port = metrics_port
             self._start_or_join(tuple(worker_models), tuple(worker_args))
             if detach:
                 self._let_stay()
@@ -309,6 +314,7 @@ class Stack:
                 if models
                 else None
             ),
+            "metrics_port": None if worker_only else self._metrics_port,
             "worker_only": worker_only,
         }
         self._keeper = keeper = KeeperProcess(plan, data_dir=self.data_dir)

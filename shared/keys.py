@@ -40,6 +40,11 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ("leases", "zset", "tokens scored by their deadline, in microseconds"),
     ("gone:TOKEN", "string", "a token that is over; lives ten minutes"),
     ("finalise", "zset", "sweeps whose finalise item waits, scored by since when"),
+    (
+        "tallies",
+        "hash",
+        "'model what' to a count since the pool began: done, reused, dead, expired",
+    ),
     ("rates", "hash", "'model lane recipe' to JSON: measured seconds a job and batch"),
     ("weights", "hash", "model to JSON: checkpoint, VAE and LoRAs by name"),
     ("capacities", "hash", "hash of what it holds for to JSON: measured batches, knees and caps"),
@@ -87,6 +92,10 @@ class Keys:
     @property
     def sweeps(self) -> str:
         return f"{self.base}:sweeps"
+
+    @property
+    def tallies(self) -> str:
+        return f"{self.base}:tallies"
 
     @property
     def rates(self) -> str:

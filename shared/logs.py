@@ -6,6 +6,11 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from shared.errors import InvalidSettings
+from shared.fields import shown
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -33,7 +38,14 @@ def configure_logging(level: str) -> Callable[[], None]:
 
     Returns:
         Undoes it, for an entry point that may be called within a longer life, as tests do.
+
+    Raises:
+        InvalidSettings: There is no such level.
     """
+    if level not in LEVELS:
+        raise InvalidSettings(
+            f"SEEDBED_LOG_LEVEL is {shown(level)}: write one of {', '.join(LEVELS)}"
+        )
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
     root = logging.getLogger()

@@ -17,6 +17,7 @@ from shared.errors import (
     SweepConflict,
     UnknownSweep,
 )
+from shared.queue_backlog import QueueBacklog
 from shared.queue_board import WorkerBoard
 from shared.queue_records import (
     BlockSpec,
@@ -74,8 +75,8 @@ CHUNKS_PER_TRIP = 16
 """Script calls sent in one pipeline."""
 
 
-class JobQueue(QueueViews, WorkerBoard):
-    """The queue of one pool: its verbs; what can be asked is in QueueViews and WorkerBoard."""
+class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
+    """The queue of one pool: its verbs; what can be asked is in the classes it stands on."""
 
     # What a producer does to sweeps
 

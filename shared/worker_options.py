@@ -58,6 +58,8 @@ class WorkerOptions:
         budget_seconds: How long one doorbell serves before it lets the next one in.
         grace_seconds: How long a drain waits for the batch on the GPU.
         timer_seconds: Mean time between a worker's own looks for work.
+        metrics_port: Where Prometheus and probes are answered; 0 is any free port, None nowhere.
+        metrics_host: On which address.
     """
 
     models: tuple[str, ...]
@@ -83,6 +85,8 @@ class WorkerOptions:
     budget_seconds: float = 300.0
     grace_seconds: float = 20.0
     timer_seconds: float = 10.0
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be right, naming the option."""
@@ -99,6 +103,8 @@ class WorkerOptions:
                 raise InvalidSettings(
                     f"{option} {value:g} is not from {least:g} to {MOST_SECONDS:g} seconds"
                 )
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise InvalidSettings(f"--metrics-port {self.metrics_port} is not from 0 to 65535")
         if self.attention_slicing not in SLICINGS and not HEADS.fullmatch(self.attention_slicing):
             raise InvalidSettings(
                 f"--attention-slicing {self.attention_slicing!r} is not known: "
@@ -136,10 +142,20 @@ class WorkerOptions:
 
     @classmethod
     def from_json(cls, text: str) -> WorkerOptions:
-        """Read what `to_json` wrote."""
-        data = json.loads(text)
+        """Read what `to_json` wrote.
+
+        Raises:
+            InvalidSettings: Somebody else wrote it.
+        """
         lists = ("models", "vaes", "loras", "allow")
-        return cls(**{**data, **{name: tuple(data.get(name, ())) for name in lists}})
+        try:
+            data = json.loads(text)
+            return cls(**{**data, **{name: tuple(data.get(name, ())) for name in lists}})
+        except (AttributeError, RecursionError, TypeError, ValueError) as exc:
+            raise InvalidSettings(
+                f"{VARIABLE} is not what 'seedbed worker' writes ({exc}): start the worker with "
+                "'seedbed worker --model MODEL' instead of setting it"
+            ) from exc
 
 
 def split_model(text: str) -> tuple[str, str | None]:

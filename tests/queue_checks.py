@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from typing import Any
 
 import redis
 
 from shared.queue import Claim, JobQueue
+from shared.queue_backlog import short_pin
 from tests.queue_model import (
     CANCELLED,
     DEAD,
@@ -138,6 +140,7 @@ class PoolChecks:
         self.check_leases(found)
         self.check_trees(found)
         self.check_virtual_time(found)
+        self.check_backlog()
 
     def check_places(self, found: Everything, sweep_id: str, sweep: ModelSweep) -> None:
         """I2: every position is in exactly one place, and in the one the model has it in."""
@@ -223,6 +226,47 @@ class PoolChecks:
         }
         models = {name.split(":")[1] for name, _ in turns} | reapable
         assert set(self.queue.models_with_work()) == models
+
+    def check_backlog(self) -> None:
+        """What the exporter is told: open jobs by lane, and what has happened by model."""
+        waiting: Counter[tuple[str, str, str, str]] = Counter()
+        costs: dict[tuple[str, str, str, str], float] = {}
+        oldest = set()
+        for sweep in self.model.sweeps.values():
+            for block, spec in enumerate(sweep.record.blocks):
+                pin = sweep.pins.get(spec.model, "")
+                if block in sweep.open_blocks(spec.model, pin, *PENDING):
+                    name = (spec.model, short_pin(pin), spec.lane, spec.recipe)
+                    jobs = len(sweep.at(block, *PENDING))
+                    waiting[name] += jobs
+                    costs[name] = costs.get(name, 0.0) + jobs * spec.cost
+                    oldest.add(spec.model)
+        held: Counter[tuple[str, str, str]] = Counter()
+        finalising = Counter(
+            self.model.sweeps[sweep_id].record.blocks[0].model
+            for sweep_id in self.model.waiting_to_finalise()
+        )
+        for lease in self.model.leases.values():
+            if lease.claim is not None:
+                held[lease.claim.model, lease.claim.lane, lease.claim.recipe] += lease.held
+            elif lease.sweep_id in self.model.sweeps:
+                finalising[self.model.sweeps[lease.sweep_id].record.blocks[0].model] += 1
+        backlog = self.queue.backlog()
+        assert {(r.model, r.pin, r.lane, r.recipe): r.jobs for r in backlog.waiting} == waiting
+        for row in backlog.waiting:
+            cost = costs[row.model, row.pin, row.lane, row.recipe]
+            assert math.isclose(row.cost, cost)
+        assert {(r.model, r.lane, r.recipe): r.jobs for r in backlog.held} == held
+        assert backlog.finalising == finalising
+        assert set(backlog.oldest) == oldest
+        assert (backlog.sweeps, backlog.sweeps_unread) == (len(self.model.sweeps), 0)
+        tallies = {
+            (model, what): count
+            for model, tally in self.queue.tallies().items()
+            for what in ("done", "dead", "expired")
+            if (count := getattr(tally, what))
+        }
+        assert tallies == +self.model.tally
 
     def check_virtual_time(self, found: Everything) -> None:
         """Times are finite and not negative; clocks never go back."""

@@ -6,6 +6,7 @@ claim was allowed to.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -89,6 +90,8 @@ class QueueModel:
         self.sweeps: dict[str, ModelSweep] = {}
         self.leases: dict[str, ModelLease] = {}
         self.gone: set[str] = set()
+        self.tally: Counter[tuple[str, str]] = Counter()
+        """(model, what) to how often it has happened."""
 
     def live(self, token: str) -> bool:
         return token in self.leases and not self.leases[token].expired
@@ -144,11 +147,15 @@ class QueueModel:
                 self._drop(sweep, position)
             sweep.places[position] = DONE
             sweep.tries.pop(position, None)
+            self._count(sweep, position, "done")
             fresh += 1
         self._complete(sweep)
         if fresh:
             self._index_cancelled(sweep)
         return fresh
+
+    def _count(self, sweep: ModelSweep, position: int, what: str) -> None:
+        self.tally[sweep.record.blocks[sweep.block_of(position)].model, what] += 1
 
     def _index_cancelled(self, sweep: ModelSweep) -> None:
         if sweep.state == "cancelled" and not sweep.holders:
@@ -200,6 +207,7 @@ class QueueModel:
             sweep.tries[position] = sweep.tries.get(position, 0) + 1
         if permanent or sweep.tries.get(position, 0) >= DEADLY_TRIES:
             sweep.places[position] = DEAD
+            self._count(sweep, position, "dead")
             self._complete(sweep)
         else:
             self._put_back(sweep, position)
@@ -210,6 +218,8 @@ class QueueModel:
             lease = self.leases[token]
             if lease.kind == "finalise":
                 self._requeue(token)
+            elif lease.claim is not None:
+                self.tally[lease.claim.model, "expired"] += 1
             for sweep_id, position in self.held_by(token):
                 sweep = self.sweeps[sweep_id]
                 begun = (sweep_id, position) in lease.begun

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from shared.errors import ModelError, SeedbedError
+from shared.metrics_server import MetricsServer
 from shared.settings import Settings
 from shared.worker_options import VARIABLE, WorkerOptions
+from worker.health import Health
+from worker.metrics import WorkerMetrics
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -22,26 +29,50 @@ def main(arguments: Sequence[str] = ()) -> int:
     """
     from shared.logs import configure_logging
 
-    configure_logging(os.environ.get("SEEDBED_LOG_LEVEL", "INFO"))
-    try:
-        if VARIABLE not in os.environ:
-            print("seedbed worker: start it with 'seedbed worker --model MODEL'", file=sys.stderr)
-            return 2
-        from worker.process import WorkerProcess
+    if VARIABLE not in os.environ:
+        print("seedbed worker: start it with 'seedbed worker --model MODEL'", file=sys.stderr)
+        return 2
+    with ExitStack() as stack:
+        try:
+            configure_logging(os.environ.get("SEEDBED_LOG_LEVEL", "INFO"))
+            options = WorkerOptions.from_json(os.environ[VARIABLE])
+            if arguments:
+                from worker.showing import show
 
-        options = WorkerOptions.from_json(os.environ[VARIABLE])
-        if arguments:
-            from worker.showing import show
+                show(options, as_json="show-json" in arguments)
+                return 0
+            settings = Settings.resolve({}, os.environ)
 
-            show(options, as_json="show-json" in arguments)
-            return 0
-        process = WorkerProcess(Settings.resolve({}, os.environ), options)
-    except SeedbedError as exc:
-        print(f"seedbed worker: {exc}", file=sys.stderr, flush=True)
-        return 2 if isinstance(exc, ModelError) else exc.exit_code
-    except KeyboardInterrupt:
-        return 130
-    return process.run()
+            health = Health()
+            metrics = WorkerMetrics(health)
+            if options.metrics_port is not None:
+                _answer(stack, options, health, metrics)
+
+            # importing torch takes seconds, loading a model minutes: probes are answered meanwhile
+            from worker.process import WorkerProcess
+
+            process = WorkerProcess(settings, options, health=health, metrics=metrics)
+        except SeedbedError as exc:
+            print(f"seedbed worker: {exc}", file=sys.stderr, flush=True)
+            return 2 if isinstance(exc, ModelError) else exc.exit_code
+        except KeyboardInterrupt:
+            return 130
+        return process.run()
+
+
+def _answer(
+    stack: ExitStack, options: WorkerOptions, health: Health, metrics: WorkerMetrics
+) -> None:
+    """Serve metrics and probes until the stack is closed."""
+    server = MetricsServer(
+        host=options.metrics_host,
+        port=options.metrics_port or 0,
+        registry=metrics.registry,
+        healthy=health.alive_fault,
+        ready=health.ready_fault,
+    )
+    stack.callback(server.close)
+    logger.info("metrics served", extra={"host": options.metrics_host, "port": server.port})
 
 
 if __name__ == "__main__":

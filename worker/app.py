@@ -11,7 +11,9 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from kombu.exceptions import OperationalError
 
-from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
+from shared.doorbell import CONNECT_SECONDS, SERVE_TASK, doorbell_queue, make_app
+from shared.errors import InvalidSettings, QueueUnavailable
+from shared.settings import VARIABLES, hidden
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,25 @@ def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
 
     app.task(serve, name=SERVE_TASK, ignore_result=True)
     return app
+
+
+def check_broker(app: Celery, broker_url: str) -> None:
+    """Ask the broker once whether it is there: Celery itself would try for ever, and say little.
+
+    Raises:
+        InvalidSettings: The URL can't be a broker's.
+        QueueUnavailable: It does not answer, or does not let us in.
+    """
+    place = f"{VARIABLES['broker_url']} {hidden(broker_url)!r}"
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
+    except (KeyError, ImportError) as exc:
+        raise InvalidSettings(
+            f"{place} is of a kind that Celery has no transport for: {exc.args[0]}"
+        ) from exc
+    except (OperationalError, OSError) as exc:
+        raise QueueUnavailable(f"the broker at {place} does not answer: {exc}") from exc
 
 
 def stop_listening(app: Celery, *, hostname: str, pool: str, model: str) -> None:

@@ -140,6 +140,11 @@ class StockEngine:
         """What is known about how many jobs like this one fit in memory together."""
         return self._caps.setdefault((*self.size(job), job.guided), RowCap())
 
+    @property
+    def splits(self) -> int:
+        """Batches that did not fit in memory and were split, so far."""
+        return sum(cap.splits for cap in list(self._caps.values()))
+
     def typical_job(self, model: str) -> Job:
         """A job of the kind that the checkpoint names itself, for timing."""
         kind = self._kinds.own_kind

@@ -33,6 +33,7 @@ class Heartbeat:
         describe: What the list of workers shall say.
         finalise: Ends sweeps that are through.
         on_work: Told which of the models have work, whenever that was looked up.
+        on_turn: Told at each turn of the loop in how many seconds the next one is.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Heartbeat:
         finalise: Callable[[], int],
         mean_seconds: float,
         on_work: Callable[[Collection[str]], None] = lambda models: None,
+        on_turn: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._queue = queue
         self._doorbell = doorbell
@@ -57,6 +59,7 @@ class Heartbeat:
         self._finalise = finalise
         self._mean_seconds = mean_seconds
         self._on_work = on_work
+        self._on_turn = on_turn
         self._stop = Event()
         self._ring = Event()
         self._news = Event()
@@ -111,6 +114,7 @@ class Heartbeat:
             self._try(self._beat)
             next_beat = time.monotonic() + self._mean_seconds * random.uniform(0.5, 1.5)
             while not self._stop.is_set() and (left := next_beat - time.monotonic()) > 0:
+                self._on_turn(left)
                 if self._ring.wait(left):
                     self._stop.wait(RING_SECONDS)
                     self._ring.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Event, Lock, Thread
 from typing import Literal
 
@@ -55,10 +55,24 @@ class Lease:
 
 
 class LeaseKeeper:
-    """A thread that renews every lease three times in its life."""
+    """A thread that renews every lease three times in its life.
 
-    def __init__(self, queue: JobQueue, lease_seconds: float) -> None:
+    Args:
+        on_lost: Told of each lease that was over before its work was.
+        on_turn: Told at each turn of the loop in how many seconds the next one is.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        lease_seconds: float,
+        *,
+        on_lost: Callable[[], None] = lambda: None,
+        on_turn: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._queue = queue
+        self._on_lost = on_lost
+        self._on_turn = on_turn
         self.lease_seconds = lease_seconds
         self._leases: dict[str, Lease] = {}
         self._lock = Lock()
@@ -96,6 +110,12 @@ class LeaseKeeper:
         except QueueError as exc:
             logger.info("lease not released, it runs out", extra={"error": str(exc)})
 
+    def lose(self, lease: Lease) -> None:
+        """The queue says that a lease is over."""
+        if not lease.lost:
+            lease.lost = True
+            self._on_lost()
+
     def held(self) -> list[Lease]:
         """All leases in hand."""
         with self._lock:
@@ -104,6 +124,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         tick = min(CANCEL_POLL_SECONDS, self.lease_seconds / 6)
         while not self._stop.wait(tick):
+            self._on_turn(tick)
             try:
                 self._renew_due()
                 self._poll_cancelled()
@@ -121,7 +142,7 @@ class LeaseKeeper:
                     lease.claim.token, lease_seconds=self.lease_seconds, phase=lease.phase
                 )
             except LeaseLost:
-                lease.lost = True
+                self.lose(lease)
                 logger.warning("lease lost", extra={"token": lease.claim.token})
             else:
                 lease.renew_at = time.monotonic() + self.lease_seconds / 3

@@ -37,6 +37,11 @@ class ModelSource:
     loras: tuple[str, ...] = ()
     config: str | None = None
 
+    @property
+    def option(self) -> str:
+        """``MODEL`` or ``MODEL@REVISION``, as ``--model`` takes it."""
+        return self.model if self.revision is None else f"{self.model}@{self.revision}"
+
 
 def locate(source: ModelSource) -> tuple[Path, bool]:
     """The model's folder on this machine, fetched if need be, and whether it came from the hub.

@@ -19,16 +19,19 @@ from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
 from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
-from worker.app import make_worker_app, run_app, stop_listening
+from worker.app import check_broker, make_worker_app, run_app, stop_listening
 from worker.compiling import check_compiler
 from worker.device import pick_device
+from worker.device_memory import device_memory
 from worker.discovery import Discovery
 from worker.finalising import Finaliser
+from worker.health import Health
 from worker.heartbeat import Heartbeat
 from worker.inputs import InputStore
 from worker.kept_models import KeptModels
 from worker.leases import LeaseKeeper
 from worker.locating import ModelSource
+from worker.metrics import WorkerMetrics
 from worker.room import PeakMemory, free_bytes
 from worker.served_model import ModelLoader, ServedModel, device_name
 from worker.sweeps import ClaimedSweeps
@@ -42,8 +45,19 @@ logger = logging.getLogger(__name__)
 class WorkerProcess:
     """Everything one worker holds; `run` blocks until it is asked to end."""
 
-    def __init__(self, settings: Settings, options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        options: WorkerOptions,
+        *,
+        health: Health | None = None,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         """Connect to the pool and load the first model.
+
+        Args:
+            health: Told how far this is.
+            metrics: What is counted; None counts where nobody looks.
 
         Raises:
             InvalidSettings: A setting can't be right, or no pool is configured.
@@ -57,6 +71,8 @@ class WorkerProcess:
             )
         self._settings = settings
         self._options = options
+        self._health = health or Health()
+        self._metrics = metrics or WorkerMetrics(self._health)
         self._device = pick_device(options.device)
         Tuning.of(options).check(self._device)
         self.name = f"{socket.gethostname()}-{os.getpid()}"
@@ -81,15 +97,21 @@ class WorkerProcess:
             sources=self._sources,
         )
         self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        broker = settings.broker_url or settings.redis_url
+        self._app = make_worker_app(broker, self.serve)
+        check_broker(self._app, broker)
         if options.compile:
             check_compiler(self._device)
         self._draining = Event()
         self._grace_over = Event()
         self._sweeps = ClaimedSweeps(self._queue, self._storage)
-        self._keeper = LeaseKeeper(self._queue, options.lease_seconds)
+        self._keeper = LeaseKeeper(
+            self._queue,
+            options.lease_seconds,
+            on_lost=self._metrics.leases_lost.inc,
+            on_turn=lambda seconds: self._health.turned("lease keeper", within=seconds),
+        )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
-        broker = settings.broker_url or settings.redis_url
-        self._app = make_worker_app(broker, self.serve)
         self._doorbell = Doorbell(self._app, settings.pool)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
@@ -116,6 +138,7 @@ class WorkerProcess:
             finalise=self._finaliser.run_pending,
             mean_seconds=options.timer_seconds,
             on_work=lambda models: self._switching.waiting.saw(models, self._sources),
+            on_turn=lambda seconds: self._health.turned("heartbeat", within=seconds),
         )
         self._loader = ModelLoader(
             options=options,
@@ -130,8 +153,16 @@ class WorkerProcess:
             grace_over=self._grace_over,
             on_claim=self._heartbeat.ring_soon,
             inputs=InputStore(self._storage),
+            metrics=self._metrics,
         )
+        self._metrics.describe(
+            worker=self.name,
+            device=device_name(self._device),
+            memory=lambda: device_memory(self._device),
+        )
+        self._health.wait_for(f"loading {options.models[0]}")
         self._switch_to(next(iter(self._sources)))
+        self._health.wait_for("not listening yet")
 
     def run(self) -> int:
         """Serve doorbells until SIGTERM or SIGINT; returns the exit code."""
@@ -151,6 +182,8 @@ class WorkerProcess:
     def _listening(self, listen: Callable[[str], None]) -> None:
         logger.info("listening", extra={"worker": self.name})
         self._discovery.listen_with(listen)
+        if not self._draining.is_set():
+            self._health.be_ready()
 
     @property
     def _hostname(self) -> str:
@@ -176,6 +209,8 @@ class WorkerProcess:
         if self._draining.is_set():
             return
         self._draining.set()
+        self._health.wait_for("draining")
+        self._metrics.draining.set(1)
         timer = Timer(self._options.grace_seconds, self._grace_over.set)
         timer.daemon = True
         timer.start()

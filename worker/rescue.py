@@ -32,11 +32,13 @@ class RowCap:
     Attributes:
         good: Most rows that were seen to fit.
         bad: Fewest rows that were seen not to; None before the first failure.
+        splits: Batches that did not fit and were split, so far.
     """
 
     def __init__(self) -> None:
         self.good = 0
         self.bad: int | None = None
+        self.splits = 0
 
     def rows_to_try(self, wanted: int) -> int:
         """All that is wanted, or halfway between known good and known bad; at least one."""
@@ -52,6 +54,7 @@ class RowCap:
 
     def overflowed(self, rows: int) -> None:
         """``rows`` rows did not fit."""
+        self.splits += rows > 1
         self.bad = rows if self.bad is None else min(self.bad, rows)
         if self.good >= rows:
             self.good = 0  # there is less memory than there was: nothing is known any more

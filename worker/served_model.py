@@ -29,6 +29,7 @@ from worker.kept_models import Footprint
 from worker.leases import LeaseKeeper
 from worker.loading import LoadedModel, load_pipeline
 from worker.locating import ModelSource, locate
+from worker.metrics import WorkerMetrics
 from worker.recording import Recorder
 from worker.room import PeakMemory, file_bytes, weights_bytes
 from worker.serving import Server
@@ -83,6 +84,7 @@ class ModelLoader:
         grace_over: Set: what is on the GPU is dropped.
         on_claim: Called when something was claimed.
         inputs: Init images and noise, of whichever model's jobs.
+        metrics: What the worker counts.
         bases: Checkpoints that some loaded model is made of, as long as one is.
     """
 
@@ -98,6 +100,7 @@ class ModelLoader:
     grace_over: Event
     on_claim: Callable[[], None]
     inputs: InputStore
+    metrics: WorkerMetrics
     bases: WeakValueDictionary[ModelSource, SharedBase] = field(default_factory=WeakValueDictionary)
 
     def guess(self, source: ModelSource) -> Footprint:
@@ -154,6 +157,9 @@ class ModelLoader:
                 "attention": loaded.attention,
             },
         )
+        metrics = self.metrics.of(source.option)
+        metrics.stage("load", time.perf_counter() - started)
+        metrics.plan(batches.current)
         pin = Pin.from_text(loaded.pin)
         storer = Storer(
             queue=self.queue,
@@ -168,6 +174,7 @@ class ModelLoader:
             give_up=self.grace_over,
             keeper=self.keeper,
             recorder=Recorder(self.storage, self.sweeps, key, pin),
+            metrics=metrics,
         )
         claimer = Claimer(
             queue=self.queue,
@@ -192,6 +199,7 @@ class ModelLoader:
             model=key,
             batches=batches,
             on_claim=self.on_claim,
+            metrics=metrics,
         )
         return ServedModel(
             key=key,

@@ -23,6 +23,7 @@ from worker.claiming import ClaimedJob, Claimer, Prepared
 from worker.engine import Rendered, StockEngine
 from worker.inputs import Inputs
 from worker.leases import Lease, LeaseKeeper
+from worker.metrics import ModelMetrics
 from worker.packer import pack
 from worker.storing import Finished, Storer
 from worker.watchdog import Watchdog
@@ -52,6 +53,7 @@ class Server:
         model: str,
         batches: BatchSizes,
         on_claim: Callable[[], None],
+        metrics: ModelMetrics,
     ) -> None:
         self._queue = queue
         self._last_words_queue = last_words_queue
@@ -66,6 +68,7 @@ class Server:
         self._model = model
         self._batches = batches
         self._on_claim = on_claim
+        self._metrics = metrics
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="claimer")
 
     def serve(self, budget_seconds: float, *, lane_seconds: float = 0.0) -> int:
@@ -126,12 +129,14 @@ class Server:
         lease = prepared.lease
         rendered = 0
         try:
+            self._metrics.stage("claim", prepared.seconds)
             name = f"{lease.claim.token}-reused"
             self._storer.commit_stored(lease, prepared.stored, name=name)
+            max_rows = 1 if lease.claim.solo else self._batch_size(prepared.todo)
             batches = pack(
                 [item.job for item in prepared.todo],
                 traits=self._engine.traits,
-                max_rows=1 if lease.claim.solo else self._batch_size(prepared.todo),
+                max_rows=max_rows,
             )
             for number, rows in enumerate(batches):
                 items = [prepared.todo[row] for row in rows]
@@ -139,6 +144,7 @@ class Server:
                 outcomes = self._render(lease, items, prepared.inputs)
                 if outcomes is None:
                     break
+                self._count(outcomes, slots=max_rows)
                 seconds = {"claim": prepared.seconds}
                 good = self._sort_out(lease, items, outcomes)
                 if good:
@@ -176,7 +182,7 @@ class Server:
         try:
             self._begin(lease, refs)
         except LeaseLost:
-            lease.lost = True
+            self._keeper.lose(lease)
             return None
         lease.phase = "gpu"
 
@@ -187,12 +193,23 @@ class Server:
                     lease.claim.token, ref, reason=reason, worker=self._worker, permanent=False
                 )
 
-        with self._watchdog.watch(last_words):
+        with self._watchdog.watch(last_words), self._metrics.whole.device.busy():
             return self._engine.render(
                 [item.job for item in items],
                 cancelled=lambda: lease.unwanted(sweeps) or self._grace_over.is_set(),
                 inputs=inputs,
             )
+
+    def _count(self, outcomes: Sequence[Rendered | RenderError], *, slots: int) -> None:
+        images = [outcome for outcome in outcomes if isinstance(outcome, Rendered)]
+        self._metrics.batch(
+            len(outcomes),
+            slots=slots,
+            # images of one call share one mapping
+            calls={id(image.seconds): image.seconds for image in images}.values(),
+            splits=self._engine.splits,
+        )
+        self._metrics.plan(self._batches.current)
 
     def _begin(self, lease: Lease, refs: Sequence[JobRef]) -> None:
         while True:
@@ -227,6 +244,7 @@ class Server:
             "job failed",
             extra={"sweep": item.ref.sweep_id, "index": item.index, "error": str(error)},
         )
+        self._metrics.through("failed", 1)
         try:
             self._queue.fail(
                 lease.claim.token,

@@ -23,6 +23,7 @@ from shared.storage import Storage
 from worker.claiming import ClaimedJob
 from worker.engine import Rendered
 from worker.leases import Lease, LeaseKeeper
+from worker.metrics import ModelMetrics
 from worker.recording import Recorder
 
 UPLOADS = 8
@@ -80,6 +81,7 @@ class Storer:
         give_up: Event,
         keeper: LeaseKeeper,
         recorder: Recorder,
+        metrics: ModelMetrics,
     ) -> None:
         self._queue = queue
         self._storage = storage
@@ -88,6 +90,7 @@ class Storer:
         self._give_up = give_up
         self._keeper = keeper
         self._recorder = recorder
+        self._metrics = metrics
         self._window = Semaphore(UNCOMMITTED_BATCHES)
         self._batches = ThreadPoolExecutor(UNCOMMITTED_BATCHES, thread_name_prefix="storer")
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
@@ -103,6 +106,7 @@ class Storer:
         self._window.acquire()
         finished.lease.share()
         finished.lease.phase = "uploading"
+        self._metrics.whole.uncommitted.inc()
         self._pending = [future for future in self._pending if not future.done()]
         self._pending.append(self._batches.submit(self._run, finished))
 
@@ -140,6 +144,7 @@ class Storer:
             # the lease runs out and the jobs are rendered again: nothing is lost
             logger.exception("batch not stored", extra={"token": finished.lease.claim.token})
         finally:
+            self._metrics.whole.uncommitted.dec()
             self._keeper.let_go(finished.lease)
             self._window.release()
 
@@ -175,7 +180,10 @@ class Storer:
             lambda: self._storage.put(item.key, body, content_type="image/png"), item.key
         ):
             return None
-        return len(body), encoded - started, time.perf_counter() - encoded
+        uploaded = time.perf_counter()
+        self._metrics.stage("encode", encoded - started)
+        self._metrics.stage("upload", uploaded - encoded)
+        return len(body), encoded - started, uploaded - encoded
 
     def _settle(
         self,
@@ -187,6 +195,7 @@ class Storer:
         reused: bool,
     ) -> None:
         """Receipts first, then the commit: what is committed has its record."""
+        started = time.perf_counter()
         by_sweep: dict[tuple[str, int], list[ClaimedJob]] = {}
         for item in jobs:
             by_sweep.setdefault((item.ref.sweep_id, item.epoch), []).append(item)
@@ -205,7 +214,12 @@ class Storer:
             )
             for (sweep_id, epoch), items in by_sweep.items()
         ]
-        self._insist(lambda: self._queue.commit(lease.claim.token, groups), lease.claim.token)
+        token = lease.claim.token
+        if self._insist(lambda: self._queue.commit(token, groups), token):
+            self._metrics.stage("commit", time.perf_counter() - started)
+            stored = 0 if reused else sum(receipt.bytes for receipt in receipts.values())
+            outcome = "reused" if reused else "rendered"
+            self._metrics.through(outcome, len(jobs), stored_bytes=stored)
 
     def _put_records(self, sweep_id: str, name: str, body: bytes) -> None:
         self._recorder.ensure(sweep_id)
@@ -225,6 +239,7 @@ class Storer:
                 if time.monotonic() > deadline or self._give_up.is_set():
                     logger.error("given up", extra={"what": what, "error": str(exc)})
                     return False
+                self._metrics.whole.store_retries.inc()
                 logger.warning(
                     "not stored yet, trying again",
                     extra={"what": what, "error": str(exc), "wait_seconds": wait},

@@ -16,6 +16,7 @@ from producer.cli.doctor_command import doctor
 from producer.cli.find_command import find
 from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
+from producer.cli.metrics_command import metrics
 from producer.cli.models_command import models
 from producer.cli.output import one_line
 from producer.cli.run_commands import down, run, up
@@ -74,6 +75,7 @@ for _command in (
     models,
     capacity,
     worker,
+    metrics,
     doctor,
     schema,
 ):

@@ -114,6 +114,11 @@ def run(
 @click.option("--vae", "vaes", multiple=True, help="a VAE that jobs may ask for; repeatable")
 @click.option("--lora", "loras", multiple=True, help="a LoRA that jobs may ask for; repeatable")
 @click.option("--allow", multiple=True, help="pattern of more of all three, such as 'owner/*'")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="serve the pool's metrics there; 9640, or any free one where that is taken, if not given",
+)
 @worker_options
 @setting_options("pool", "prefix", "owner", "data_dir")
 def up(
@@ -121,6 +126,7 @@ def up(
     vaes: tuple[str, ...],
     loras: tuple[str, ...],
     allow: tuple[str, ...],
+    metrics_port: int | None,
     detach: bool,
     device: str | None,
     batch_size: int | None,
@@ -130,6 +136,7 @@ def up(
 
     Every other command in this folder uses it, until Ctrl-C or 'seedbed down'.
     """
+    from producer.services.metrics_process import pick_port
     from producer.stack import Stack
 
     settings = given_settings(flags)
@@ -146,8 +153,11 @@ def up(
     arguments += [f"--vae={absolute_part(name)}" for name in vaes]
     arguments += [f"--lora={absolute_part(name)}" for name in loras]
     arguments += [f"--allow={pattern}" for pattern in allow]
-    with stack.start(worker_models=chosen, worker_args=arguments, detach=detach):
+    port = pick_port(metrics_port) if Stack.running(settings.data_dir) is None else None
+    with stack.start(worker_models=chosen, worker_args=arguments, metrics_port=port, detach=detach):
         say(f"Redis and S3 run; images are files under {stack.data_dir / 'objects'}")
+        if port is not None:
+            say(f"metrics of the pool are on http://127.0.0.1:{port}/metrics")
         say(f"a worker is loading {', '.join(chosen)}; logs are in {stack.logs}")
         if detach:
             say("'seedbed down' ends it")

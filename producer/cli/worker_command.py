@@ -76,6 +76,21 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @_seconds("budget_seconds", "how long one doorbell serves")
 @_seconds("grace_seconds", "how long a drain waits for the batch on the GPU")
 @_seconds("timer_seconds", "mean time between looks for work")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    envvar="SEEDBED_METRICS_PORT",
+    show_envvar=True,
+    help="answer Prometheus and probes there; off if not given, 0 is any free port",
+)
+@click.option(
+    "--metrics-host",
+    default=DEFAULT.metrics_host,
+    show_default=True,
+    envvar="SEEDBED_METRICS_HOST",
+    show_envvar=True,
+    help="on this address; 0.0.0.0 in a container",
+)
 @pool_options
 def worker(
     flags: Flags, models: tuple[str, ...], show: bool, as_json: bool, **given: Any

@@ -27,6 +27,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from producer.services.metrics_process import NAME as METRICS
+from producer.services.metrics_process import metrics_service
 from producer.services.redis_server import redis_service
 from producer.services.s3_server import BUCKET, remove_leftovers, s3_service
 from producer.services.service import Child, Service, free_port
@@ -78,7 +80,7 @@ class Keeper:
     Args:
         plan: ``data_dir``; ``settings``: the pool's, as a mapping of Settings' fields;
             ``worker``: its command line, None for no worker; ``models``: what it serves;
-            ``worker_only``.
+            ``metrics_port``: of the exporter, None for no exporter; ``worker_only``.
     """
 
     def __init__(self, plan: dict[str, object]) -> None:
@@ -89,6 +91,8 @@ class Keeper:
         models, command = plan["models"], plan["worker"]
         self._models = tuple(map(str, models)) if isinstance(models, list) else ()
         self._worker = tuple(map(str, command)) if isinstance(command, list) else None
+        port = plan.get("metrics_port")
+        self._metrics_port = port if isinstance(port, int) else None
         self._worker_only = bool(plan["worker_only"])
         self._folder = Path.cwd()
         self._environ = dict(os.environ)
@@ -171,6 +175,16 @@ class Keeper:
             secret_key=secret_key,
         )
         self._start_worker(name="worker")
+        if self._metrics_port is not None:
+            self._start(
+                metrics_service(
+                    self._data_dir,
+                    self._settings,
+                    port=self._metrics_port,
+                    folder=self._folder,
+                    environ=self._environ,
+                )
+            )
         self._state = State(
             keeper=Process.current(),
             redis_url=redis_url,
@@ -236,6 +250,9 @@ class Keeper:
             hopeless = early and is_worker and child.exit_code() in (1, REFUSED)
             if hopeless or early > MAX_EARLY_ENDS:
                 message = _end_of(child, f"{lived:.0f} s after its start")
+                if name == METRICS:
+                    logger.error("no metrics any more: %s", message)
+                    continue
                 if not is_worker:
                     raise ServiceError(message)
                 if child.exit_code() == REFUSED:

@@ -18,7 +18,7 @@
 --   cursors:ID (hash), retry:ID:BLOCK, solo:ID:BLOCK (set), bits:ID:SEGMENT (string),
 --   segments:ID (hash), leased:ID (hash), open:ID:MODEL (zset), lanes:ID (zset), the trees:
 --   turn:*, fill:* (zset), roots (set), clock:* (hash); and through reaping a few expired leases
---   tries:ID, failures:ID (hash), dead:ID (set), finalise (zset)
+--   tries:ID, failures:ID, tallies (hash), dead:ID (set), finalise (zset)
 
 local token, model, pin = ARGV[1], ARGV[2], ARGV[3]
 local max_jobs, lease_us = tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -14,7 +14,7 @@
 --   (zset), cursors:ID (hash), retry:ID:BLOCK, solo:ID:BLOCK, dead:ID (set), tries:ID,
 --   failures:ID (hash), open:ID:MODEL, lanes:ID (zset), the trees: turn:*, fill:* (zset), roots
 --   (set), clock:* (hash), finalise (zset), and of the present holders lease:TOKEN (hash), leases
---   (zset), gone:TOKEN (string)
+--   (zset), gone:TOKEN (string); tallies (hash)
 
 local id, epoch, reused = ARGV[1], ARGV[2], ARGV[3] == '1'
 local positions, sizes = split(ARGV[4]), split(ARGV[5])
@@ -59,6 +59,10 @@ end
 sweep.done = sweep.done + #fresh
 redis.call('HSET', key('sweep', id), 'done', sweep.done, 'bytes', sweep.bytes + bytes,
   'reused', sweep.reused + (reused and #fresh or 0))
+tally_jobs(sweep, fresh, 'done')
+if reused then
+  tally_jobs(sweep, fresh, 'reused')
+end
 if flagged > 0 then
   redis.call('HINCRBY', key('sweep', id), 'flagged', flagged)
 end

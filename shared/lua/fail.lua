@@ -11,7 +11,7 @@
 --   leased:ID, tries:ID, failures:ID (hash), dead:ID (set), lease:TOKEN (hash), leases (zset),
 --   gone:TOKEN (string), sweep:ID (hash), blocks:ID (zset), cursors:ID (hash), retry:ID:BLOCK,
 --   solo:ID:BLOCK (set), open:ID:MODEL, lanes:ID (zset), the trees: turn:*, fill:* (zset), roots
---   (set), clock:* (hash), finalise (zset)
+--   (set), clock:* (hash), finalise (zset), tallies (hash)
 
 local token, id, position = ARGV[1], ARGV[2], ARGV[3]
 local now = now_us()

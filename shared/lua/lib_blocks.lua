@@ -148,6 +148,16 @@ local function each_block(id, positions, visit)
   end
 end
 
+-- Count ascending positions of a sweep under the models of their blocks.
+local function tally_jobs(sweep, positions, what)
+  if not string.find(sweep.models, ' ', 1, true) then
+    return tally(sweep.models, what, #positions)
+  end
+  each_block(sweep.id, positions, function(block, run)
+    tally(block.model, what, #run)
+  end)
+end
+
 -- Put positions that nobody holds any more where their tries send them: retry, or solo.
 local function put_back(sweep, block, positions)
   if #positions == 0 or sweep.state == 'cancelled' then
@@ -218,6 +228,7 @@ local function blame(sweep, position, attempt, now)
   }))
   if dead then
     redis.call('SADD', key('dead', sweep.id), position)
+    tally_jobs(sweep, {position}, 'dead')
   end
   return dead
 end

@@ -51,6 +51,11 @@ local function mint_epoch(now)
   return epoch
 end
 
+-- Count something of a model for whoever watches the pool; nothing is decided by it.
+local function tally(model, what, count)
+  redis.call('HINCRBY', key('tallies'), model .. ' ' .. what, count)
+end
+
 -- A sweep as a table, or nil if there is none or it is not one we could have written.
 local function load_sweep(id)
   local row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority',

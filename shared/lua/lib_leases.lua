@@ -101,10 +101,11 @@ local function requeue_finalise(token, id, now)
 end
 
 local function expire_lease(token, now)
-  local row = redis.call('HMGET', key('lease', token), 'kind', 'shares', 'sweep')
+  local row = redis.call('HMGET', key('lease', token), 'kind', 'shares', 'sweep', 'model')
   if row[1] == 'finalise' then
     requeue_finalise(token, row[3], now)
   elseif row[1] == 'jobs' then
+    tally(row[4], 'expired', 1)
     local blamed = {
       reason = 'the worker vanished while it was rendering this job', worker = '',
       token = token, charged = true,

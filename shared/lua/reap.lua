@@ -11,6 +11,6 @@
 --   leases (zset), lease:TOKEN (hash), gone:TOKEN (string), sweep:ID (hash), blocks:ID (zset),
 --   cursors:ID, leased:ID, tries:ID, failures:ID (hash), retry:ID:BLOCK, solo:ID:BLOCK, dead:ID
 --   (set), open:ID:MODEL, lanes:ID (zset), the trees: turn:*, fill:* (zset), roots (set), clock:*
---   (hash), finalise (zset)
+--   (hash), finalise (zset), tallies (hash)
 
 return reap(now_us(), tonumber(ARGV[1]))

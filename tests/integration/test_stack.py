@@ -19,10 +19,12 @@ import pytest
 import redis
 
 from producer.services.binaries import find_rclone, find_redis_server
+from producer.services.metrics_process import pick_port
 from producer.stack import Stack
 from shared.errors import InvalidSettings, ServiceError, StorageError
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.scrape import ask, ask_json, scrape, value
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 20.0
@@ -159,6 +161,38 @@ def test_a_stack_answers_while_it_runs_and_leaves_nothing_behind(data_dir: Path)
     assert not (data_dir / "stack.json").exists()
     assert not (data_dir / "children.json").exists()
     assert Stack.running(data_dir) is None
+
+
+def test_a_stack_s_metrics_are_served_until_it_ends(data_dir: Path) -> None:
+    port = pick_port(0)
+    with make_stack(data_dir).start(worker_models=["demo"], metrics_port=port):
+        wait_until(lambda: answers(port))
+        assert value(scrape(port), "seedbed_pool_up") == 1
+        assert ask_json(port, "/scale/demo")["workers_wanted"] == 0
+    assert not answers(port)
+    assert processes_of(data_dir) == []
+
+
+def test_a_stack_goes_on_without_metrics_that_cannot_be_served(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidSettings, match=f"--metrics-port {port} can't be had"):
+            pick_port(port)
+        with make_stack(data_dir).start(worker_models=["demo"], metrics_port=port) as stack:
+            log = stack.logs / "stack.log"
+            wait_until(lambda: "no metrics any more" in log.read_text())
+            assert f"port {port}" in log.read_text()
+            stack.check()
+            assert count(stack) == 1
+
+
+def answers(port: int) -> bool:
+    try:
+        return ask(port, "/healthz")[0] == 200
+    except OSError:
+        return False
 
 
 def test_what_is_queued_and_stored_survives_a_stop(data_dir: Path) -> None:

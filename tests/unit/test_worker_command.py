@@ -19,7 +19,7 @@ Started = tuple[list[str], dict[str, str]]
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Started]:
     """The command up to where it would become the worker's process: its words and environment."""
-    for name in VARIABLES.values():
+    for name in (*VARIABLES.values(), "SEEDBED_METRICS_PORT", "SEEDBED_METRICS_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(worker_command, "NEEDED", ())
     found: list[Started] = []
@@ -61,6 +61,21 @@ def test_every_setting_reaches_the_worker(started: Callable[..., Started]) -> No
 def test_without_options_a_worker_is_as_by_default(started: Callable[..., Started]) -> None:
     _, environ = started("--redis-url", "redis://127.0.0.1:1", "--model", "demo")
     assert WorkerOptions.from_json(environ[VARIABLE]) == WorkerOptions(models=("demo",))
+
+
+def test_metrics_are_off_until_a_port_is_given_by_option_or_environment(
+    started: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = ("--redis-url", "redis://127.0.0.1:1", "--model", "demo")
+    _, environ = started(*pool, "--metrics-port", "9641", "--metrics-host", "0.0.0.0")
+    options = WorkerOptions.from_json(environ[VARIABLE])
+    assert (options.metrics_port, options.metrics_host) == (9641, "0.0.0.0")
+
+    monkeypatch.setenv("SEEDBED_METRICS_PORT", "9700")
+    monkeypatch.setenv("SEEDBED_METRICS_HOST", "::")
+    _, environ = started(*pool)
+    options = WorkerOptions.from_json(environ[VARIABLE])
+    assert (options.metrics_port, options.metrics_host) == (9700, "::")
 
 
 @pytest.mark.parametrize(("more", "word"), [((), "show"), (("--json",), "show-json")])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidSettings
-from shared.worker_options import WorkerOptions, split_model
+from shared.worker_options import VARIABLE, WorkerOptions, split_model
 
 
 def test_options_come_back_from_their_json() -> None:
@@ -38,6 +38,7 @@ def test_options_come_back_from_their_json() -> None:
         ({"budget_seconds": math.inf}, "--budget-seconds inf is not from 0.1 to 86400 seconds"),
         ({"timer_seconds": -1}, "--timer-seconds -1 is not from 0.1 to 86400 seconds"),
         ({"grace_seconds": -1}, "--grace-seconds -1 is not from 0 to 86400 seconds"),
+        ({"metrics_port": 70000}, "--metrics-port 70000 is not from 0 to 65535"),
         ({"keep_models": 0}, "--keep-models 0 is not from 1 to 1024"),
         ({"dtype": "half"}, "--dtype 'half' is not known: write float16 or bfloat16 or float32"),
         ({"autocast": "float32"}, "--autocast 'float32' is not known: write float16 or bfloat16"),
@@ -57,6 +58,15 @@ def test_an_impossible_option_is_named(change: dict[str, Any], sentence: str) ->
     with pytest.raises(InvalidSettings) as caught:
         WorkerOptions(**{"models": ("demo",), **change})
     assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"models": 7}', '{"models": ["demo"], "no_such": 1}', "[" * 9999],
+)
+def test_options_that_seedbed_worker_did_not_write_are_refused(text: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"^{VARIABLE} is not what 'seedbed worker' writes"):
+        WorkerOptions.from_json(text)
 
 
 def test_a_drain_need_not_wait() -> None:

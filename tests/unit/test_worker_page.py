@@ -26,6 +26,8 @@ ELSEWHERE = {
     "variant",
     "show",
     "as_json",
+    "metrics_port",
+    "metrics_host",
     *VARIABLES,
 }
 """Options that are no setting of speed and memory; those in seconds are not either."""
