@@ -132,7 +132,8 @@ class Client:
         """Wakes workers up."""
         from shared.doorbell import Doorbell, make_app
 
-        return Doorbell(make_app(self.settings.broker_url or self._redis_url), self.settings.pool)
+        broker, pool = self.settings.broker_url or self._redis_url, self.settings.pool
+        return Doorbell(make_app(broker, pool), pool)
 
     def submit(self, sweep: Sweep) -> Submission:
         """Queue a sweep; submitting it again is harmless and mends what is missing.

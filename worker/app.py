@@ -16,9 +16,9 @@ from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
 logger = logging.getLogger(__name__)
 
 
-def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
+def make_worker_app(broker_url: str, pool: str, serve: Callable[[str], int]) -> Celery:
     """A Celery app whose only task calls ``serve`` with a model's key."""
-    app = make_app(broker_url)
+    app = make_app(broker_url, pool)
     app.conf.update(
         worker_pool="threads",  # solo can't answer pings while busy, prefork hides the drain
         worker_concurrency=1,

@@ -111,7 +111,8 @@ class WorkerProcess:
             ),
             sources=self._sources,
         )
-        self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        self._queue.workers()  # a Redis that is not there is said before the model is loaded,
+        self._queue.models_with_work()  # one that lets nobody run scripts as well
         if options.compile:
             check_compiler(self._device)
         self._draining = Event()
@@ -120,8 +121,9 @@ class WorkerProcess:
         self._keeper = LeaseKeeper(self._queue, options.lease_seconds)
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
         broker = settings.broker_url or settings.redis_url
-        self._app = make_worker_app(broker, self.serve)
+        self._app = make_worker_app(broker, settings.pool, self.serve)
         self._doorbell = Doorbell(self._app, settings.pool)
+        self._doorbell.check()
         self._switch = Lock()
         self._pins: dict[str, str] = {}
         self._known: dict[str, dict[str, object]] = {}
