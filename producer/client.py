@@ -217,10 +217,15 @@ class Client:
         return self.queue.pause(self.find(reference))
 
     def resume(self, reference: str) -> State:
-        """End a pause."""
+        """End a pause.
+
+        Raises:
+            InvalidManifest: A worker would refuse it at once: its manifest can't be read.
+        """
         sweep_id = self.find(reference)
+        models = models_of(self.layout(sweep_id))
         state = self.queue.resume(sweep_id)
-        self.ring(models_of(self.layout(sweep_id)))
+        self.ring(models)
         return state
 
     def cancel(self, reference: str) -> State:

@@ -38,7 +38,7 @@ class Finding:
 
 
 def examine(client: Client, *, model: str | None = None) -> Iterator[Finding]:
-    """Check Redis, Celery's broker, the bucket, the workers and the model; findings come as they are made.
+    """Check Redis, the broker, the bucket, workers and the model; findings come as they are made.
 
     Args:
         model: What is to be served; None looks at what the workers serve.

@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from shared.errors import InvalidSettings, QueueUnavailable, SeedbedError
+from shared.errors import QueueError, QueueRefused, QueueUnavailable
 from shared.redis_connection import tls_options, translate
 from shared.settings import REDIS_FORMS, VARIABLES
 
@@ -96,17 +96,22 @@ class Doorbell:
         )
         self._lock = Lock()
 
-    def check(self) -> None:
+    def check(self, *, listening: bool = False) -> None:
         """Ask whether the broker answers and lets us in.
 
+        Args:
+            listening: As a worker, which hears Celery's ping as well.
+
         Raises:
-            InvalidSettings: It answers, but credentials, rights or TLS are wrong.
+            QueueRefused: It answers, but credentials, rights or TLS are wrong.
             QueueUnavailable: It does not answer.
         """
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
                 _waiting(connection, doorbell_queue(self._pool, "none"))
+                if listening:
+                    _listen(connection)
         except self._lost as exc:
             raise _translated(exc) from exc
 
@@ -142,7 +147,7 @@ class Doorbell:
         """Names of the workers that answer Celery's ping within ``seconds``.
 
         Raises:
-            InvalidSettings: The broker refuses us.
+            QueueRefused: The broker does not let us in.
             QueueUnavailable: The broker does not answer.
         """
         try:
@@ -162,7 +167,7 @@ class Doorbell:
             self._connection = None
 
 
-def _translated(error: Exception) -> SeedbedError:
+def _translated(error: Exception) -> QueueError:
     """kombu wraps what its library raised, or not."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, RedisError):
@@ -170,7 +175,7 @@ def _translated(error: Exception) -> SeedbedError:
     if cause is None:
         return QueueUnavailable(f"the broker does not answer: {error}; check {SETTING}")
     found = translate(cause, setting=SETTING)
-    kind = InvalidSettings if isinstance(found, InvalidSettings) else QueueUnavailable
+    kind = QueueRefused if isinstance(found, QueueRefused) else QueueUnavailable
     return kind(f"the broker: {found}")
 
 
@@ -178,3 +183,12 @@ def _waiting(connection: Any, queue: str) -> int:
     """Messages in the queue, by kombu's own count."""
     channel = connection.default_channel
     return int(channel._size(queue)) if hasattr(channel, "_size") else 0
+
+
+def _listen(connection: Any) -> None:
+    """Subscribe to what Celery tells its workers as kombu does, to hear now if that is refused."""
+    channel = connection.default_channel
+    if hasattr(channel, "keyprefix_fanout"):
+        with channel.client.pubsub() as listener:
+            listener.psubscribe(f"{channel.keyprefix_fanout}celery.pidbox")
+            listener.get_message(timeout=CONNECT_SECONDS)

@@ -14,7 +14,7 @@ from redis import exceptions
 from redis.backoff import FullJitterBackoff
 from redis.retry import Retry
 
-from shared.errors import InvalidSettings, QueueError, QueueUnavailable, SeedbedError
+from shared.errors import InvalidSettings, QueueError, QueueRefused, QueueUnavailable
 from shared.network_faults import NetworkFault, network_fault
 from shared.settings import VARIABLES
 
@@ -136,6 +136,11 @@ def _check_tls_files(options: Mapping[str, Any], setting: str) -> None:
         ) from error
 
 
+def text_of(name: bytes) -> str:
+    """A name in Redis as text; what is no text goes back to Redis as the bytes it was."""
+    return name.decode(errors="surrogateescape")
+
+
 def hide_password(url: str) -> str:
     """The URL without its credentials, fit for a message."""
     return re.sub(r"//[^@/]*@", "//***@", url)
@@ -150,7 +155,7 @@ def translated_errors() -> Iterator[None]:
         raise translate(error) from error
 
 
-def translate(error: exceptions.RedisError, *, setting: str = SETTING) -> SeedbedError:
+def translate(error: exceptions.RedisError, *, setting: str = SETTING) -> QueueError:
     """Who acts next: the user (settings), time (unavailable), or nobody we know (QueueError).
 
     Args:
@@ -167,17 +172,17 @@ def translate(error: exceptions.RedisError, *, setting: str = SETTING) -> Seedbe
             "or delete finished sweeps with 'seedbed delete'"
         )
     if isinstance(error, exceptions.InvalidResponse) or "unknown command" in text.lower():
-        return InvalidSettings(
+        return QueueRefused(
             f"what answers at {setting} is not a Redis 6.2 or later ({text[:120]}): "
             "check host and port"
         )
     if code == "WRONGTYPE":
-        return InvalidSettings(
+        return QueueRefused(
             "a key of this pool holds another program's data (WRONGTYPE): choose another "
             f"SEEDBED_POOL, or another database in {setting}"
         )
     if "DB index" in text:
-        return InvalidSettings(
+        return QueueRefused(
             f"Redis has no such database ({text}): check the number at the end of {setting}"
         )
     if isinstance(error, AWAY) or code in AWAY_CODES:
@@ -187,40 +192,40 @@ def translate(error: exceptions.RedisError, *, setting: str = SETTING) -> Seedbe
 
 def _refused(
     error: exceptions.RedisError, text: str, code: str, setting: str
-) -> InvalidSettings | None:
+) -> QueueRefused | None:
     """Of credentials that Redis does not take, or that may do too little."""
     if isinstance(error, exceptions.NoPermissionError) or code == "NOPERM" or ACL_DENIED in text:
-        return InvalidSettings(
+        return QueueRefused(
             f"Redis' user may not do what is needed ({text[:200]}): give the user in {setting} the "
             "rights that docs/security.md lists, and check SEEDBED_POOL"
         )
     if code == "NOAUTH" or "authentication required" in text.lower() or HELLO_FIRST in text:
-        return InvalidSettings(
+        return QueueRefused(
             f"Redis wants a password: write redis://USER:PASSWORD@HOST:PORT/0 in {setting}"
         )
     if isinstance(error, REFUSED) or code == "WRONGPASS":
-        return InvalidSettings(
+        return QueueRefused(
             f"Redis refused the credentials ({text[:200]}): check user and password in {setting}"
         )
     return None
 
 
-def _away(text: str, fault: NetworkFault | None, setting: str) -> SeedbedError:
+def _away(text: str, fault: NetworkFault | None, setting: str) -> QueueError:
     """Of a server that was not reached, or does not serve now."""
     kind = fault.kind if fault is not None else None
     detail = fault.detail if fault is not None else ""
     if kind == "untrusted":
-        return InvalidSettings(
+        return QueueRefused(
             f"Redis' certificate is not trusted here ({detail}): name its authority's file in "
             f"{setting}, as rediss://HOST:PORT/0?ssl_ca_certs=FILE"
         )
     if kind == "plain":
-        return InvalidSettings(
+        return QueueRefused(
             f"what answers at {setting} does not speak TLS: write redis:// instead of rediss://, "
             "or the port on which it does"
         )
     if kind == "client certificate":
-        return InvalidSettings(
+        return QueueRefused(
             f"Redis wants a client's certificate that it knows ({detail}): add "
             f"ssl_certfile=FILE&ssl_keyfile=FILE to the query of {setting}"
         )

@@ -42,7 +42,8 @@ class RedisServer:
     Args:
         binary: Which redis-server.
         options: Further configuration, ``{"maxmemory": "10mb"}``.
-        password: Of the default user, where the options give it one.
+        password: Of ``user``, where the options give it one.
+        user: Who may do everything; None is the default user.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class RedisServer:
         options: dict[str, str] | None = None,
         *,
         password: str | None = None,
+        user: str | None = None,
     ) -> None:
         self.binary = binary
         self.password = password
+        self.user = user
         self.options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -86,7 +89,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A plain client; the caller closes it."""
-        return redis.Redis.from_url(self.url, password=self.password)
+        return redis.Redis.from_url(self.url, username=self.user, password=self.password)
 
     def start(self) -> None:
         """Start it and wait until it answers, with whatever its AOF holds."""

@@ -9,9 +9,14 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker.control import Panel
 from kombu.exceptions import OperationalError
 
 from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
+
+REMOTE_COMMANDS = frozenset({"ping", "cancel_consumer"})
+"""Of Celery's remote control, what the pool uses; whoever may ring a doorbell could send others,
+``shutdown`` and ``pool_shrink`` among them."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +73,9 @@ def run_app(
         on_drain: Called in the signal's handler: the worker is asked to end.
     """
 
+    for name in set(Panel.data) - REMOTE_COMMANDS:
+        Panel.data[name] = _not_offered
+
     def ready(sender: Any, **_: Any) -> None:
         def listen(model: str) -> None:
             # what Celery's own add_consumer command does, on the consumer's thread
@@ -88,6 +96,7 @@ def run_app(
             queues=[doorbell_queue(pool, model) for model in models],
             without_gossip=True,
             without_mingle=True,
+            without_heartbeat=True,  # nobody listens to its events
             loglevel="WARNING",
             quiet=True,
         )
@@ -96,3 +105,9 @@ def run_app(
     finally:
         signals.worker_ready.disconnect(ready)
         signals.worker_shutting_down.disconnect(shutting_down)
+
+
+def _not_offered(state: Any, **_: Any) -> dict[str, str]:
+    """The answer to every other remote command."""
+    logger.warning("remote command refused")
+    return {"error": "this worker answers ping alone"}

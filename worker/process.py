@@ -123,7 +123,7 @@ class WorkerProcess:
         broker = settings.broker_url or settings.redis_url
         self._app = make_worker_app(broker, settings.pool, self.serve)
         self._doorbell = Doorbell(self._app, settings.pool)
-        self._doorbell.check()
+        self._doorbell.check(listening=True)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
         self._known: dict[str, dict[str, object]] = {}
@@ -230,6 +230,8 @@ class WorkerProcess:
         waiting.begin(model)
         try:
             serving = self._switch_to(model)
+        except QueueError:
+            raise  # also one that is InvalidSettings: it is no fault of the model
         except (ModelError, InvalidSettings) as exc:
             waiting.end()
             if not self._discovery.reject(model, exc):

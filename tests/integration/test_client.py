@@ -179,7 +179,7 @@ def test_a_storage_that_is_down_leaves_the_queue_alone(settings: Settings) -> No
     ("wrong", "words"),
     [
         ({"bucket": "no-such-bucket"}, "does not exist"),
-        ({"secret_key": "wrong"}, "refuses these credentials"),
+        ({"secret_key": "wrong"}, "does not accept the secret"),
     ],
 )
 def test_wrong_storage_settings_leave_the_queue_alone(
