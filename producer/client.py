@@ -133,7 +133,8 @@ class Client:
         """Wakes workers up."""
         from shared.doorbell import Doorbell, make_app
 
-        return Doorbell(make_app(self.settings.broker_url or self._redis_url), self.settings.pool)
+        broker, pool = self.settings.broker_url or self._redis_url, self.settings.pool
+        return Doorbell(make_app(broker, pool), pool)
 
     def submit(self, sweep: Sweep) -> Submission:
         """Queue a sweep; submitting it again is harmless and mends what is missing.
@@ -224,10 +225,15 @@ class Client:
         return self.queue.pause(self.find(reference))
 
     def resume(self, reference: str) -> State:
-        """End a pause."""
+        """End a pause.
+
+        Raises:
+            InvalidManifest: A worker would refuse it at once: its manifest can't be read.
+        """
         sweep_id = self.find(reference)
+        models = models_of(self.layout(sweep_id))
         state = self.queue.resume(sweep_id)
-        self.ring(models_of(self.layout(sweep_id)))
+        self.ring(models)
         return state
 
     def cancel(self, reference: str) -> State:

@@ -37,7 +37,7 @@ from shared.queue_records import (
 )
 from shared.queue_status import malformed_sweep
 from shared.queue_views import QueueViews
-from shared.redis_connection import translated_errors
+from shared.redis_connection import text_of, translated_errors
 
 T = TypeVar("T")
 
@@ -112,6 +112,11 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
     def pause(self, sweep_id: str) -> State:
         """Stop handing out its jobs. Returns its state now, as the next two do."""
         return self._change("pause", sweep_id)
+
+    def refuse(self, sweep_id: str, reason: str) -> State:
+        """Pause a sweep that no worker can read, and say why in its status until it is resumed."""
+        text = reason[:MAX_REASON_CHARACTERS].encode("utf-8", "replace")
+        return self._change("pause", sweep_id, text)
 
     def resume(self, sweep_id: str) -> State:
         """Hand out the jobs of a paused sweep again."""
@@ -192,12 +197,12 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         return Claim(
             token=token,
             model=model,
-            lane=lane_reply.decode(),
-            recipe=recipe_reply.decode(),
+            lane=text_of(lane_reply),
+            recipe=text_of(recipe_reply),
             solo=bool(solo),
             shares=tuple(
                 Share(
-                    sweep_id=sweep_id.decode(),
+                    sweep_id=text_of(sweep_id),
                     epoch=int(epoch),
                     block=block,
                     positions=tuple(map(int, positions.split(b","))),
@@ -306,7 +311,7 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             raise LeaseLost(token)
         if reply[0] == b"none":
             return None
-        return FinaliseItem(sweep_id=reply[1].decode(), epoch=int(reply[2]))
+        return FinaliseItem(sweep_id=text_of(reply[1]), epoch=int(reply[2]))
 
     def finish(self, token: str, sweep_id: str, epoch: int) -> None:
         """End a sweep whose index is written.
@@ -317,8 +322,8 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         if self._run("finish", token, sweep_id, epoch) == b"gone":
             raise LeaseLost(token)
 
-    def _change(self, verb: str, sweep_id: str) -> State:
-        state: State = self._run(verb, sweep_id).decode()
+    def _change(self, verb: str, sweep_id: str, *more: bytes) -> State:
+        state: State = self._run(verb, sweep_id, *more).decode()
         if not state:
             raise UnknownSweep(sweep_id)
         return state

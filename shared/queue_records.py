@@ -236,6 +236,7 @@ class SweepStatus:
         finished_at: When it became done or cancelled, or None.
         pins: Model key to what the workers on it have loaded.
         blocks: How many there are.
+        refused: Why a worker paused it, if one did: its manifest can't be read.
     """
 
     id: str
@@ -257,6 +258,7 @@ class SweepStatus:
     pins: dict[str, str]
     blocks: int
     flagged: int = 0
+    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

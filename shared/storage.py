@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -35,7 +37,8 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError
+from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, ObjectTooLarge, StorageError
+from shared.network_faults import network_fault
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,9 +74,18 @@ UNREACHABLE = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 """The network's fault, or a server that is down; botocore's other errors are made on this side."""
 
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
-REFUSED_CODES = frozenset(
-    {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+REFUSED_CODES = {
+    "InvalidAccessKeyId": "does not know this access key: check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "does not accept the secret of this access key: check "
+    "AWS_SECRET_ACCESS_KEY",
+    "AccessDenied": "knows this access key and lets it do too little: allow it to list, read and "
+    "write the bucket, or use another in AWS_ACCESS_KEY_ID",
+} | dict.fromkeys(
+    ("403", "401", "Forbidden"),
+    "refuses these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they "
+    "may list, read and write the bucket",
 )
+"""S3's error code to what it means for whoever set the credentials."""
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 REGION_CODES = frozenset(
     {
@@ -152,6 +164,7 @@ class Storage:
             region = settings.s3_region or session.region_name or ("us-east-1" if url else None)
             client = session.client("s3", endpoint_url=url, region_name=region, config=config)
             has_credentials = session.get_credentials() is not None
+            _check_bundle(session)
         except ProfileNotFound as exc:
             raise InvalidSettings(
                 "AWS_PROFILE names a profile that is in no AWS configuration file: "
@@ -207,11 +220,12 @@ class Storage:
         except BOTO_ERRORS as exc:
             raise self._failed("store", key, exc) from exc
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, most_bytes: int | None = None) -> bytes:
         """The whole object.
 
         Raises:
             ObjectMissing: There is none.
+            ObjectTooLarge: It has more than ``most_bytes``.
         """
         full = self._full(key)
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -219,6 +233,11 @@ class Storage:
                 answer = self._client.get_object(Bucket=self._bucket, Key=full)
                 # not `with answer["Body"]`: that yields urllib3's stream, with urllib3's errors
                 with closing(answer["Body"]) as stream:
+                    if (
+                        most_bytes is not None
+                        and (size := answer.get("ContentLength", 0)) > most_bytes
+                    ):
+                        raise ObjectTooLarge(key, size, most_bytes)
                     return stream.read()
             except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as exc:
                 # boto3 retries requests, not bodies that break off half-way.
@@ -386,11 +405,10 @@ class Storage:
         what = f"cannot {verb} {self.uri(key)}"
         if code is not None:
             return StorageError(f"{what}: {self._endpoint} says {code}")
+        if isinstance(exc, SSLError):
+            return StorageError(f"{what}: {self._tls_fault(exc)}")
         if isinstance(exc, UNREACHABLE):
-            return StorageError(
-                f"{what}: nobody answers at {self._endpoint} ({type(exc).__name__}); "
-                f"start it, or mend SEEDBED_S3_ENDPOINT_URL"
-            )
+            return StorageError(f"{what}: {self._unreachable(exc)}")
         return StorageError(f"{what}: {_line(exc)}")
 
     def _refused(self, exc: Exception) -> InvalidSettings | StorageError:
@@ -407,10 +425,7 @@ class Storage:
                 f"letters, digits, '.' or '-'"
             )
         if code in REFUSED_CODES:
-            return InvalidSettings(
-                f"{where} refuses these credentials ({code}): check AWS_ACCESS_KEY_ID and "
-                f"AWS_SECRET_ACCESS_KEY, and that they may list, read and write the bucket"
-            )
+            return InvalidSettings(f"{where} {REFUSED_CODES[code]} ({code})")
         if code in EXPIRED_CODES:
             return InvalidSettings(f"{where} says the AWS session is over ({code}): sign in again")
         if code in REGION_CODES:
@@ -425,10 +440,7 @@ class Storage:
                 f"or AWS_PROFILE"
             )
         if isinstance(exc, SSLError):
-            return InvalidSettings(
-                f"{self._endpoint} offers no TLS that is trusted here: mend "
-                f"SEEDBED_S3_ENDPOINT_URL, or name its certificate in AWS_CA_BUNDLE"
-            )
+            return InvalidSettings(self._tls_fault(exc))
         if isinstance(exc, ResponseParserError):
             return self._not_s3()
         if code is None and not isinstance(exc, UNREACHABLE):
@@ -437,10 +449,58 @@ class Storage:
             )
         return self._failed("list", "", exc)
 
+    def _tls_fault(self, exc: Exception) -> str:
+        fault = network_fault(exc)
+        if fault is not None and fault.kind == "plain":
+            return (
+                f"{self._endpoint} does not speak TLS: write http:// in SEEDBED_S3_ENDPOINT_URL, "
+                f"or the port on which it does"
+            )
+        detail = "the handshake failed" if fault is None else fault.detail
+        return (
+            f"the certificate of {self._endpoint} is not trusted here ({detail}): name its "
+            f"authority's file in AWS_CA_BUNDLE, or mend SEEDBED_S3_ENDPOINT_URL"
+        )
+
+    def _unreachable(self, exc: Exception) -> str:
+        fault = network_fault(exc)
+        if fault is not None and fault.kind == "host":
+            return (
+                f"the host of {self._endpoint} is not found ({fault.detail}): "
+                f"check SEEDBED_S3_ENDPOINT_URL"
+            )
+        if fault is not None and fault.kind == "refused":
+            why = "nobody listens there"
+        elif isinstance(exc, ConnectionClosedError) and self._endpoint.startswith("http://"):
+            why = "it hangs up at once; if it speaks TLS, write https://"
+        else:
+            why = type(exc).__name__
+        return (
+            f"nobody answers at {self._endpoint} ({why}): start it, or mend SEEDBED_S3_ENDPOINT_URL"
+        )
+
     def _not_s3(self) -> InvalidSettings:
         return InvalidSettings(
             f"{self._endpoint} answers, but not as S3: set SEEDBED_S3_ENDPOINT_URL to an S3 API"
         )
+
+
+def _check_bundle(session: boto3.Session) -> None:
+    """Raise InvalidSettings for certificates that boto3 would stumble over at its first request."""
+    bundle = session._session.get_config_variable("ca_bundle")
+    if not bundle:
+        return
+    context = ssl.create_default_context()
+    try:
+        if Path(bundle).is_dir():
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except OSError as exc:
+        raise InvalidSettings(
+            f"AWS_CA_BUNDLE is {bundle!r}, which can't be used "
+            f"({exc.strerror or getattr(exc, 'reason', exc)}): write the path of a PEM file"
+        ) from exc
 
 
 def _code(exc: Exception) -> str | None:

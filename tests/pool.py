@@ -87,6 +87,10 @@ class Pool:
     model: str
     redis: RedisServer
     workers: list[WorkerHandle] = field(default_factory=list)
+    worker_settings: Settings | None = None
+    """Where they are not the producer's."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Of the workers, besides what the settings give."""
 
     @cached_property
     def client(self) -> Client:
@@ -111,7 +115,8 @@ class Pool:
         log = self.folder / f"worker-{len(self.workers)}.log"
         environ = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **self.settings.to_environ(),
+            **(self.worker_settings or self.settings).to_environ(),
+            **self.environ,
             VARIABLE: WorkerOptions(**values).to_json(),
             "OMP_NUM_THREADS": "1",
         }

@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass, field, replace
 
 from shared.addressing import address
-from shared.errors import InvalidManifest, StorageError, UnknownSweep
+from shared.errors import InvalidManifest, QueueError, StorageError, UnknownSweep
 from shared.job import Job
+from shared.layout import Layout
 from shared.pin import Pin
-from shared.queue import Claim, JobQueue, JobRef
+from shared.queue import Claim, JobQueue, JobRef, Share
 from shared.storage import Storage
 from worker.inputs import Inputs, InputStore
 from worker.leases import Lease, LeaseKeeper
@@ -133,20 +134,21 @@ class Claimer:
             refs = [JobRef(share.sweep_id, position) for position in share.positions]
             try:
                 layout = self._sweeps.layout(share.sweep_id)
-                made = [
-                    (layout.index_of(position), layout.job_at(position))
-                    for position in share.positions
-                ]
-            except (InvalidManifest, IndexError) as exc:
-                logger.error(
-                    "sweep paused: its manifest can't be read",
-                    extra={"sweep": share.sweep_id, "error": str(exc)},
-                )
-                self._queue.pause(share.sweep_id)
-                self._queue.release(claim.token, refs)
-                continue
+                made = _jobs_of(layout, claim, share)
             except UnknownSweep:
-                continue  # deleted meanwhile: its part of the lease is void
+                # deleted meanwhile, and its part of the lease is void; or robbed of its manifest
+                self._refuse(claim, share, "manifest: there is none in Redis")
+                continue
+            except InvalidManifest as exc:
+                self._refuse(claim, share, str(exc))
+                continue
+            except (QueueError, StorageError):
+                raise
+            except Exception as exc:
+                # a stranger's data met a gap in our checks: that may cost the sweep, not the pool
+                logger.exception("manifest broke its reader", extra={"sweep": share.sweep_id})
+                self._refuse(claim, share, f"manifest: can't be read ({type(exc).__name__})")
+                continue
             for ref, (index, job) in zip(refs, made, strict=True):
                 place = address(job, self._pin, layout.manifest.output)
                 jobs.append(
@@ -162,6 +164,19 @@ class Claimer:
                 )
         return jobs
 
+    def _refuse(self, claim: Claim, share: Share, reason: str) -> None:
+        """Hand out no more of a sweep, until somebody resumes it."""
+        try:
+            self._queue.refuse(share.sweep_id, reason)
+        except UnknownSweep:
+            return
+        logger.error(
+            "sweep paused: its manifest can't be read",
+            extra={"sweep": share.sweep_id, "error": reason},
+        )
+        refs = [JobRef(share.sweep_id, position) for position in share.positions]
+        self._queue.release(claim.token, refs)
+
     def _sizes(self, jobs: list[ClaimedJob]) -> dict[str, int]:
         """Sizes of the images that storage holds; if it does not answer, none: render them."""
         try:
@@ -169,6 +184,28 @@ class Claimer:
         except StorageError as exc:
             logger.warning("storage not asked for stored images", extra={"error": str(exc)})
             return {}
+
+
+def _jobs_of(layout: Layout, claim: Claim, share: Share) -> list[tuple[int, Job]]:
+    """Index and job of each position of a share.
+
+    Raises:
+        InvalidManifest: The queue's blocks are not those of the manifest.
+    """
+    made = []
+    for position in share.positions:
+        if not 0 <= position < layout.total:
+            raise InvalidManifest(
+                f"manifest: it has {layout.total:,} jobs, but position {position} is in the queue"
+            )
+        block = layout.block_of(position)
+        if (block.model, block.lane, block.recipe) != (claim.model, claim.lane, claim.recipe):
+            raise InvalidManifest(
+                f"manifest: position {position} is in the queue as of another model, size or "
+                "recipe than it says: delete the sweep and submit it again"
+            )
+        made.append((layout.index_of(position), layout.job_at(position)))
+    return made
 
 
 def _without_twins(jobs: list[ClaimedJob]) -> tuple[ClaimedJob, ...]:

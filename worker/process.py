@@ -19,7 +19,7 @@ from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
 from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
-from worker.app import check_broker, make_worker_app, run_app, stop_listening
+from worker.app import make_worker_app, run_app, stop_listening
 from worker.compiling import check_compiler
 from worker.device import pick_device
 from worker.device_memory import device_memory
@@ -96,10 +96,12 @@ class WorkerProcess:
             ),
             sources=self._sources,
         )
-        self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        self._queue.workers()  # a Redis that is not there is said before the model is loaded,
+        self._queue.models_with_work()  # one that lets nobody run scripts as well
         broker = settings.broker_url or settings.redis_url
-        self._app = make_worker_app(broker, self.serve)
-        check_broker(self._app, broker)
+        self._app = make_worker_app(broker, settings.pool, self.serve)
+        self._doorbell = Doorbell(self._app, settings.pool)
+        self._doorbell.check(listening=True)
         if options.compile:
             check_compiler(self._device)
         self._draining = Event()
@@ -112,7 +114,6 @@ class WorkerProcess:
             on_turn=lambda seconds: self._health.turned("lease keeper", within=seconds),
         )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
-        self._doorbell = Doorbell(self._app, settings.pool)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
         self._known: dict[str, dict[str, object]] = {}
@@ -246,6 +247,8 @@ class WorkerProcess:
         waiting.begin(model)
         try:
             serving = self._switch_to(model)
+        except QueueError:
+            raise  # also one that is InvalidSettings: it is no fault of the model
         except (ModelError, InvalidSettings) as exc:
             waiting.end()
             if not self._discovery.reject(model, exc):

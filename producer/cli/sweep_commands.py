@@ -222,6 +222,7 @@ def _facts(status: SweepStatus) -> list[tuple[str, str]]:
     facts = [
         ("sweep", status.id),
         ("state", status.state),
+        *([("refused", one_line(status.refused))] if status.refused else []),
         ("owner", one_line(status.owner)),
         ("done", f"{status.done:,} of {status.total:,}{reused}, {size_text(status.bytes)}"),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from shared.doorbell import broker_prefix
 from tests.pool import Pool, eventually, running_pool
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -79,7 +80,7 @@ def test_a_sweep_finishes_though_every_celery_message_is_deleted(pool: Pool) -> 
     pool.start_workers(1, budget_seconds=0.5)  # many doorbells are needed
 
     def delete_messages_until_done() -> bool:
-        for key in broker.scan_iter("seedbed.acceptance.*", _type="list"):
+        for key in broker.scan_iter(f"{broker_prefix('acceptance')}*", _type="list"):
             broker.delete(key)
         return pool.client.status(sweep.id).state == "done"
 

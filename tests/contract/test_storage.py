@@ -291,8 +291,8 @@ def test_check_is_content_with_right_settings(server: S3Server) -> None:
     [
         ({"bucket": "not-there"}, "'not-there'.* does not exist: .*SEEDBED_BUCKET"),
         ({"bucket": "Not Allowed!"}, "'Not Allowed!'.* name S3 does not allow"),
-        ({"access_key": "nobodys-key"}, "refuses these credentials.*AWS_ACCESS_KEY_ID"),
-        ({"secret_key": "nobodys-secret"}, "refuses these credentials.*AWS_SECRET_ACCESS_KEY"),
+        ({"access_key": "nobodys-key"}, "does not know this access key.*AWS_ACCESS_KEY_ID"),
+        ({"secret_key": "nobodys-secret"}, "does not accept the secret.*AWS_SECRET_ACCESS_KEY"),
     ],
 )
 def test_check_names_the_setting_that_is_wrong(
@@ -405,7 +405,7 @@ def test_a_web_server_that_is_not_s3_is_refused() -> None:
 def test_https_to_a_server_without_tls_is_refused() -> None:
     with answering(lambda: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as url:
         storage = Storage.connect(nowhere(s3_endpoint_url=url.replace("http:", "https:")))
-        with pytest.raises(InvalidSettings, match="offers no TLS"):
+        with pytest.raises(InvalidSettings, match="does not speak TLS"):
             storage.check()
 
 

@@ -384,7 +384,7 @@ BAD_SETTINGS = [
     ({"SEEDBED_POOL": "{a}"}, 2, "SEEDBED_POOL is '{a}'"),
     ({"SEEDBED_BUCKET": "no-such-bucket"}, 2, "does not exist: create it"),
     ({"SEEDBED_PREFIX": "../up"}, 2, "write plain folders"),
-    ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 2, "refuses these credentials"),
+    ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 2, "does not accept the secret"),
     ({"SEEDBED_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, 1, "nobody answers"),
     ({"SEEDBED_S3_ENDPOINT_URL": "127.0.0.1:9"}, 2, "write http"),
 ]

@@ -266,7 +266,9 @@ def test_doorbells_of_a_dropped_model_are_left_to_other_workers(
     eventually(
         lambda: "model not served from now on" in handle.text, seconds=60, what="it is dropped"
     )
-    doorbell = Doorbell(make_app(str(pool.settings.redis_url)), pool.settings.pool)
+    doorbell = Doorbell(
+        make_app(str(pool.settings.redis_url), pool.settings.pool), pool.settings.pool
+    )
     key = model_key(str(tmp_path), None, None)
 
     def waits() -> bool:
