@@ -269,6 +269,40 @@ with Watchdog(0.2).watch(lambda: print("last words", flush=True)):
     assert "Thread" in done.stderr
 
 
+def test_the_watchdog_ends_a_process_that_hangs_with_the_interpreter_in_its_hands() -> None:
+    script = """
+import ctypes
+from worker import watchdog
+
+watchdog.LAST_WORDS_SECONDS = watchdog.GRACE_SECONDS = 0.1
+with watchdog.Watchdog(0.2).watch(lambda: print("last words", flush=True)):
+    ctypes.PyDLL(None).sleep(60)  # called without giving the lock up
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Timeout" in done.stderr
+
+
+def test_a_batch_that_is_watched_and_ends_in_time_leaves_no_timer_behind() -> None:
+    script = """
+import time
+from worker import watchdog
+
+watchdog.LAST_WORDS_SECONDS = watchdog.GRACE_SECONDS = 0.1
+with watchdog.Watchdog(0.3).watch(lambda: print("last words", flush=True)):
+    pass
+time.sleep(1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_receipts_tell_what_made_an_image(pool: Pool, worker: WorkerProcess) -> None:
     sweep = pool.sweep(name="receipts", prompt="a tree", guidance_scale=4, seed="0..3")
     pool.client.submit(sweep)
