@@ -27,6 +27,7 @@ from shared.stored_chunks import StoredChunks
 from shared.sweep import Sweep
 
 if TYPE_CHECKING:
+    from producer.dead_jobs import DeadJob
     from producer.fetch import Fetched
     from producer.find import Finding
     from producer.grid import DrawnGrid, GridOptions
@@ -235,7 +236,13 @@ class Client:
             self.queue.delete(reference)
         return reference
 
-    def retry(self, reference: str, *, indices: Sequence[int] | None = None) -> int:
+    def dead_jobs(self, reference: str) -> list[DeadJob]:
+        """Jobs that were given up, by index, each with the command that renders it alone."""
+        from producer.dead_jobs import dead_jobs
+
+        return dead_jobs(self.queue, self.results(self.find(reference)))
+
+    def retry(self, reference: str, *, indices: Iterable[int] | None = None) -> int:
         """Revive dead jobs, all or those at ``indices``; returns how many there were.
 
         Raises:
@@ -243,14 +250,16 @@ class Client:
         """
         sweep_id = self.find(reference)
         layout = self.layout(sweep_id)
+        positions: set[int] | None = None if indices is None else set()
         for index in indices or ():
             if not 0 <= index < layout.total:
                 raise InvalidInput(
                     f"index {index} is not in sweep {sweep_id}: write one from 0 to "
                     f"{layout.total - 1}"
                 )
-        positions = None if indices is None else [layout.position_of(index) for index in indices]
-        revived = self.queue.retry(sweep_id, positions)
+            if positions is not None:
+                positions.add(layout.position_of(index))
+        revived = self.queue.retry(sweep_id, None if positions is None else sorted(positions))
         if revived:
             self.ring(models_of(layout))
         return revived
