@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from producer.fetch import Fetched
     from producer.find import Finding
     from producer.grid import DrawnGrid, GridOptions
+    from producer.repair import Repaired
     from producer.results import SweepResults
     from producer.served import ServedModel
     from shared.capacity import Capacity
@@ -320,6 +321,33 @@ class Client:
         except UnknownSweep:
             sweep_id = pick_sweep(reference, stored_sweeps(self.storage, reference))
         return SweepResults.open(self.queue, self.storage, sweep_id)
+
+    def repair(
+        self,
+        reference: str,
+        *,
+        check: bool = False,
+        read: bool = True,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Repaired:
+        """Bring the queue in line with storage, see `producer.repair.Repairer`.
+
+        Args:
+            reference: Also of a sweep that only storage remembers.
+            check: Change nothing.
+            read: Read every image, not only look for it.
+            progress: Called with jobs looked at and jobs in all.
+        """
+        from producer.repair import Repairer
+
+        results = self.results(reference)
+        repairer = Repairer(self.queue, self.storage, self.settings.owner)
+        found = repairer.repair(
+            results.manifest.sweep_id, check=check, read=read, progress=progress
+        )
+        if not check and found.state == "running":
+            self.ring(models_of(results.layout))
+        return found
 
     def fetch(
         self,

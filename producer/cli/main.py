@@ -19,6 +19,7 @@ from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.models_command import models
 from producer.cli.output import one_line
+from producer.cli.repair_command import repair
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
@@ -67,6 +68,7 @@ for _command in (
     cancel,
     failures,
     retry,
+    repair,
     delete,
     grid,
     fetch,

@@ -252,6 +252,24 @@ def test_a_worker_of_two_models_serves_both(pool: Pool, tmp_path: Path, one_thre
     assert (status.state, status.done, len(status.pins)) == ("done", 8, 2)
 
 
+def test_a_damaged_image_is_found_by_repair_and_rendered_again(
+    pool: Pool, worker: WorkerProcess
+) -> None:
+    sweep = pool.sweep(name="mended", prompt="a mill", guidance_scale=4, seed="0..3")
+    pool.client.submit(sweep)
+    serve(worker, pool)
+    results = pool.client.results(sweep.id)
+    key = str(results.key_of(2))
+    pool.storage.put(key, pool.storage.get(key)[:-100], content_type="image/png")
+
+    assert pool.client.repair(sweep.id).damaged == 1
+    serve(worker, pool)
+
+    status = pool.client.status(sweep.id)
+    assert (status.state, status.done) == ("done", 4)
+    assert pool.client.repair(sweep.id).sound
+
+
 def test_the_watchdog_ends_a_hung_process_and_says_why() -> None:
     script = """
 import time
