@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from shared.manifest import parse_manifest
 from shared.settings import Settings
 from shared.stored_chunks import StoredChunks
 from shared.sweep import Sweep
+from shared.verifying import MAX_LEVELS
 
 if TYPE_CHECKING:
     from producer.dead_jobs import DeadJob
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from producer.repair import Repaired
     from producer.results import SweepResults
     from producer.served import ServedModel
+    from producer.verify import Verified
     from shared.capacity import Capacity
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
@@ -348,6 +350,37 @@ class Client:
         if not check and found.state == "running":
             self.ring(models_of(results.layout))
         return found
+
+    def verify(
+        self,
+        reference: str,
+        *,
+        sample: int,
+        environ: Mapping[str, str],
+        seed: int = 0,
+        max_levels: int = MAX_LEVELS,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Verified:
+        """Render a sample of its images again, each alone, and compare them.
+
+        Args:
+            sample: How many images.
+            environ: Of the process that renders, see `producer.verify.render_again`.
+            seed: Of the sample.
+            max_levels: Of 255: how far an image may be off.
+            progress: Called with images compared and images in all.
+        """
+        from producer.verify import Verified, choose, render_again, wanted_images
+
+        results = self.results(reference)
+        count, indices = self._done_indices(results)
+        chosen = wanted_images(results, choose(indices, count, sample, seed))
+        return Verified(
+            sweep_id=results.manifest.sweep_id,
+            done=count,
+            images=render_again(chosen, environ, progress=progress),
+            max_levels=max_levels,
+        )
 
     def fetch(
         self,

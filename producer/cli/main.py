@@ -24,6 +24,7 @@ from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
 from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, status, watch
+from producer.cli.verify_command import verify
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
 from shared.logs import configure_logging
@@ -69,6 +70,7 @@ for _command in (
     failures,
     retry,
     repair,
+    verify,
     delete,
     grid,
     fetch,

@@ -440,6 +440,8 @@ def test_what_answers_but_is_no_redis_is_told(
         ("pause", "x"),
         ("retry", "x"),
         ("failures", "x"),
+        ("repair", "x"),
+        ("verify", "x"),
         ("delete", "x"),
         ("doctor",),
         ("worker", "--model", "demo"),
@@ -457,7 +459,8 @@ def test_without_a_pool_every_command_says_so_and_starts_none(
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "watch", "pause", "resume", "cancel", "failures", "retry", "delete"]
+    "command",
+    ["status", "watch", "pause", "resume", "cancel", "failures", "retry", "delete", "repair"],
 )
 def test_an_unknown_sweep_gets_one_sentence(seedbed: Call, command: str) -> None:
     answer = seedbed(command, "nobody")
