@@ -78,7 +78,7 @@ class Repaired:
         left: Jobs with one of these faults that a worker holds: it will see to them.
         checked_only: Nothing was changed.
         read: Whether the images were read, or only looked for.
-        problems: The first faulty images.
+        problems: The first faulty images, by index.
     """
 
     sweep_id: str
@@ -240,6 +240,7 @@ class Repairer:
             commit_stored(self._queue, sweep_id, uncounted)
         progress(stop, results.total)
         kinds = [fault.kind for fault in mended.values()]
+        problems = sorted((*found.problems, *mended.values()), key=lambda fault: fault.index)
         return replace(
             found,
             stored=found.stored + sum(position not in faults for position in sizes),
@@ -248,7 +249,7 @@ class Repairer:
             damaged=found.damaged + kinds.count("damaged"),
             unreadable=found.unreadable + kinds.count("unreadable"),
             left=found.left + len(faults) - len(mended),
-            problems=(*found.problems, *mended.values())[:SHOWN_PROBLEMS],
+            problems=tuple(problems[:SHOWN_PROBLEMS]),
         )
 
     def _done(self, sweep_id: str, start: int, stop: int) -> set[int]:

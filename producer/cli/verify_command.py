@@ -113,10 +113,13 @@ def _tell(found: Verified) -> None:
     for image in found.images:
         if image.fault is not None:
             say(one_line(f"image {image.index} {image.fault} ({image.key})"))
-    click.echo(
-        f"{len(found.images):,} of {found.done:,} images: at most {found.levels} of 255 levels "
-        f"apart, PSNR {_decibels(found.psnr)}, {found.identical:,} identical"
+    apart = (
+        f"at most {found.levels} of 255 levels apart, PSNR {_decibels(found.psnr)}, "
+        f"{found.identical:,} equal to the bit"
+        if found.levels
+        else f"{found.identical:,} equal to the bit"
     )
+    click.echo(f"{len(found.images):,} of {found.done:,} images: {apart}")
     failed = sum(map(found.failed, found.images))
     if failed:
         say(f"{failed:,} {'is' if failed == 1 else 'are'} off by more than {found.max_levels}")
