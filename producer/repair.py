@@ -21,6 +21,7 @@ from producer.results import SweepResults
 from producer.stored import stored_sizes
 from producer.submission import commit_stored, record_of
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError, UnknownSweep
+from shared.image_metadata import read_metadata
 from shared.records import manifest_key, pin_key
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ class Repairer:
         epoch = 0 if empty else self._queue.status(sweep_id).epoch
         done = set[int]() if empty else self._done(sweep_id, start, stop)
         sizes = stored_sizes(results, range(start, stop))
-        faults = self._read(results, sizes, progress) if found.read else {}
+        flagged = set[int]()
+        faults = self._read(results, sizes, flagged, progress) if found.read else {}
         for position in sorted(done - set(sizes)):
             if results.layout.block_of(position).model in results.pins:
                 faults[position] = _problem(results, position, "missing", "is not in storage")
@@ -237,7 +239,8 @@ class Repairer:
             self._delete_damaged(results, mended)
             undone = [p for p, fault in mended.items() if fault.kind != "unreadable"]
             self._queue.repair(sweep_id, missing=undone, epoch=epoch)
-            commit_stored(self._queue, sweep_id, uncounted)
+            black = flagged.intersection(uncounted)
+            commit_stored(self._queue, sweep_id, uncounted, flagged=black)
         progress(stop, results.total)
         kinds = [fault.kind for fault in mended.values()]
         problems = sorted((*found.problems, *mended.values()), key=lambda fault: fault.index)
@@ -256,20 +259,31 @@ class Repairer:
         return set(done_positions(self._queue, sweep_id, stop, start=start))
 
     def _read(
-        self, results: SweepResults, positions: Iterable[int], progress: Progress
+        self,
+        results: SweepResults,
+        positions: Iterable[int],
+        flagged: set[int],
+        progress: Progress,
     ) -> dict[int, Problem]:
-        """What is wrong with the stored images of these positions."""
+        """What is wrong with the stored images of these positions.
+
+        Args:
+            flagged: Takes those of the positions that a safety checker blacked out.
+        """
 
         def one(position: int) -> tuple[int, Problem | None]:
             place = _place(results, position)
             try:
-                wrong = flaw(self._storage.get(place.key), place.digest)
+                body = self._storage.get(place.key)
+                wrong = flaw(body, place.digest)
             except ObjectMissing:  # since it was listed
                 return position, _problem(results, position, "missing", "is not in storage")
             except StorageError as exc:
                 self._storage.check()  # raises where all of storage is down, not this object alone
                 return position, _problem(results, position, "unreadable", f"can't be had: {exc}")
             if wrong is None:
+                if read_metadata(body).get("flagged") is True:
+                    flagged.add(position)
                 return position, None
             return position, _problem(results, position, "damaged", wrong)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -179,13 +179,19 @@ class Submitter:
 
 
 def commit_stored(
-    queue: JobQueue, sweep_id: str, sizes: Mapping[int, int], *, epoch: int | None = None
+    queue: JobQueue,
+    sweep_id: str,
+    sizes: Mapping[int, int],
+    *,
+    epoch: int | None = None,
+    flagged: Collection[int] = (),
 ) -> None:
     """Count images that storage holds already as done.
 
     Args:
         sizes: Position to bytes.
         epoch: Of the sweep; the present one if not given.
+        flagged: Positions whose image a safety checker blacked out, as far as that is known.
     """
     from shared.queue import CommitGroup
 
@@ -197,6 +203,7 @@ def commit_stored(
         positions=tuple(sizes),
         bytes=tuple(sizes.values()),
         reused=True,
+        flagged=tuple(flagged),
     )
     queue.commit(None, [group])
 

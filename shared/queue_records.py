@@ -230,7 +230,7 @@ class SweepStatus:
 
     Attributes:
         reused: Done jobs whose image storage already had.
-        flagged: Images rendered for it that a safety checker blacked out.
+        flagged: Images of it that a safety checker blacked out, as far as that is known.
         bytes: Size of all stored images.
         submitted_at: Seconds since 1970, UTC.
         finished_at: When it became done or cancelled, or None.

@@ -381,6 +381,7 @@ class WorkerProcess:
             sweeps=self._sweeps,
             model=model,
             pin=loaded.pin,
+            checks_safety=getattr(loaded.pipeline, "safety_checker", None) is not None,
         )
         server = Server(
             queue=self._queue,

@@ -133,7 +133,7 @@ class Server:
         rendered = 0
         try:
             name = f"{lease.claim.token}-reused"
-            self._storer.commit_stored(lease, prepared.stored, name=name)
+            self._storer.commit_stored(lease, prepared.stored, name=name, flagged=prepared.flagged)
             batches = pack(
                 [item.job for item in prepared.todo],
                 traits=self._engine.traits,
