@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from shared.job import Job
@@ -23,6 +24,16 @@ KILLER = "a killer"
 SLEEPER = "a sleeper"
 """Prompt of jobs that never end."""
 PR_SET_PDEATHSIG = 1
+IMPORTED = (
+    "celery.apps.worker",
+    "celery.concurrency.thread",
+    "celery.worker.consumer",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "kombu.transport.redis",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+)
+"""What a worker imports when it needs it: most of what a life's start takes."""
 
 
 def poison(engine: type[StockEngine]) -> None:
@@ -49,6 +60,8 @@ def live() -> NoReturn:
 def main() -> None:
     """Start one life after another, until SIGTERM."""
     poison(StockEngine)
+    for name in IMPORTED:
+        import_module(name)
     supervisor = os.getpid()
     while True:
         child = os.fork()

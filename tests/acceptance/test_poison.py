@@ -16,7 +16,7 @@ from tests.pool import Pool, running_pool
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 HEALTHY = [f"a red circle and {number} stars" for number in range(14)]
-POISONED = {"module": "tests.poisoned_worker", "lease_seconds": 1.5, "gpu_seconds": 3.0}
+POISONED = {"module": "tests.poisoned_worker", "lease_seconds": 1.5, "timer_seconds": 0.3}
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def test_a_job_that_kills_its_worker_and_one_that_hangs_die_alone_and_their_mate
     sweep = pool.sweep(prompt=prompts, guidance_scale=4, seed=[0], num_inference_steps=2)
     pool.client.submit(sweep)
 
-    pool.start_workers(2, **POISONED)
+    pool.start_workers(2, **POISONED, gpu_seconds=2.0)
     pool.wait_ended(sweep)
 
     status = pool.client.status(sweep.id)
     assert (status.done, status.dead, status.leased) == (14, 2, 0)
     killer, sleeper = pool.client.failures(sweep.id)
     assert (killer.index, killer.reason) == (5, "killed its worker 3 times while alone")
-    assert (sleeper.index, sleeper.reason) == (10, "exceeded 3 s on the GPU")
+    assert (sleeper.index, sleeper.reason) == (10, "exceeded 2 s on the GPU")
     for failure in (killer, sleeper):
         assert failure.dead
         assert failure.attempts == 5
