@@ -146,20 +146,28 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             revived += count
         return revived
 
-    def repair(self, sweep_id: str, *, missing: Sequence[int]) -> int:
-        """Have done jobs of a finished sweep made again, because their objects are gone.
+    def repair(self, sweep_id: str, *, missing: Sequence[int], epoch: int | None = None) -> int:
+        """Have done jobs made again, because their objects are gone.
+
+        Args:
+            epoch: Of the sweep when they were found missing; the present one if not given.
 
         Returns:
-            How many were done and are pending again; 0 for a sweep that is not finished.
+            How many were done and are pending again; 0 for a sweep that is cancelled or, by now,
+            of another epoch.
         """
-        epoch = self.status(sweep_id).epoch
+        if epoch is None:
+            epoch = self.status(sweep_id).epoch
+        token = secrets.token_hex(16)
         repaired = 0
         for number, chunk in enumerate(_chunks(sorted(missing)), start=1):
-            count = self._known(
-                sweep_id, self._run("repair", sweep_id, epoch, number, _text(chunk))
-            )
-            repaired += max(count, 0)
+            reply = self._run("repair", sweep_id, epoch, token, number, _text(chunk))
+            repaired += max(self._known(sweep_id, reply), 0)
         return repaired
+
+    def pin(self, sweep_id: str, model: str, pin: str) -> bool:
+        """Pin a model of a sweep as a first claim does. Returns whether it is pinned to this."""
+        return self._known(sweep_id, self._run("pin", sweep_id, model, pin)) == 1
 
     # What a worker does with jobs
 
@@ -211,14 +219,19 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             ),
         )
 
-    def begin(self, token: str, refs: Sequence[JobRef], *, gpu_seconds: float) -> None:
-        """Say that jobs go to the GPU now, for ``gpu_seconds`` at most.
+    def begin(
+        self, token: str, refs: Sequence[JobRef], *, gpu_seconds: float, worker: str = ""
+    ) -> None:
+        """Say that jobs go to the GPU now, for ``gpu_seconds`` at most; others have left it.
+
+        Args:
+            worker: Who is named if it vanishes with them.
 
         Raises:
             LeaseLost: The lease is over: don't render.
         """
-        named = _by_sweep(refs)
-        if self._run("begin", token, _microseconds(gpu_seconds), *named)[0] == b"gone":
+        bound = _microseconds(gpu_seconds)
+        if self._run("begin", token, bound, worker, *_by_sweep(refs))[0] == b"gone":
             raise LeaseLost(token)
 
     def renew(self, token: str, *, lease_seconds: float, phase: Phase) -> float:

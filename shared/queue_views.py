@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from shared.errors import InvalidManifest, QueueError, UnknownSweep
 from shared.manifest import MAX_MANIFEST_BYTES
 from shared.pool_client import PoolClient
-from shared.queue_records import Failure, SweepStatus
+from shared.queue_records import Census, Failure, SweepStatus
 from shared.queue_status import (
     join_mask,
     malformed_sweep,
@@ -23,6 +23,9 @@ from shared.queue_status import (
 from shared.redis_connection import error_code, text_of, translated_errors
 
 logger = logging.getLogger(__name__)
+
+POSITIONS_PER_TRIP = 1000
+"""Positions whose holders are read in one round trip."""
 
 STATUSES_PER_TRIP = 1000
 """Sweeps whose status is read in one round trip."""
@@ -116,6 +119,27 @@ class QueueViews(PoolClient):
             stored = pipeline.execute()
         wanted = [last - first + 1 for _, first, last in ranges]
         return join_mask(list(zip(wanted, stored, strict=True)), count)
+
+    def leased_among(self, sweep_id: str, positions: Sequence[int]) -> set[int]:
+        """Those of the positions that somebody holds at this moment."""
+        held: set[int] = set()
+        for first in range(0, len(positions), POSITIONS_PER_TRIP):
+            asked = positions[first : first + POSITIONS_PER_TRIP]
+            with translated_errors():
+                holders: Any = self.client.hmget(self.keys.leased(sweep_id), list(map(str, asked)))
+            held |= {
+                position
+                for position, holder in zip(asked, holders, strict=True)
+                if holder is not None
+            }
+        return held
+
+    def census(self, sweep_id: str) -> Census:
+        """Where all jobs of a sweep are, counted in one moment."""
+        counts = self._run("census", sweep_id)
+        if not counts:
+            raise UnknownSweep(sweep_id)
+        return Census(*counts)
 
     def live(self, refs: Iterable[tuple[str, int]]) -> set[str]:
         """Those of the (sweep id, epoch) that still want their jobs."""

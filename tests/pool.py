@@ -102,8 +102,12 @@ class Pool:
         """The bucket."""
         return Storage.connect(self.settings)
 
-    def start_worker(self, **options: object) -> WorkerHandle:
-        """Start one more worker; it is ready some seconds later."""
+    def start_worker(self, *, module: str = "worker", **options: object) -> WorkerHandle:
+        """Start one more worker; it is ready some seconds later.
+
+        Args:
+            module: What is run: ``worker``, or one of the tests that makes something of it.
+        """
         values = {
             "models": (self.model,),
             "batch_size": 4,
@@ -122,7 +126,7 @@ class Pool:
         }
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [sys.executable, "-m", module],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -133,9 +137,11 @@ class Pool:
         self.workers.append(handle)
         return handle
 
-    def start_workers(self, count: int, **options: object) -> list[WorkerHandle]:
+    def start_workers(
+        self, count: int, *, module: str = "worker", **options: object
+    ) -> list[WorkerHandle]:
         """Start several and wait until all have loaded the model."""
-        handles = [self.start_worker(**options) for _ in range(count)]
+        handles = [self.start_worker(module=module, **options) for _ in range(count)]
         for handle in handles:
             eventually(lambda handle=handle: handle.ready, seconds=START_SECONDS, what="ready")
         return handles

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass, field, replace
 
 from shared.addressing import address
-from shared.errors import InvalidManifest, QueueError, StorageError, UnknownSweep
+from shared.errors import InvalidInput, InvalidManifest, QueueError, StorageError, UnknownSweep
+from shared.image_metadata import read_metadata
 from shared.job import Job
 from shared.layout import Layout
 from shared.pin import Pin
@@ -17,6 +18,11 @@ from shared.storage import Storage
 from worker.inputs import Inputs, InputStore
 from worker.leases import Lease, LeaseKeeper
 from worker.sweeps import ClaimedSweeps
+
+BLACK_BYTES = 32 << 10
+PIXELS_A_BLACK_BYTE = 64
+"""A black image's PNG is no larger than its texts and a byte for so many of its pixels: 3 KB at
+512 x 512, where a picture takes a hundred times that."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +63,7 @@ class Prepared:
         stored: In storage already: only to be committed, with the size of each.
         inputs: Images and noise that the jobs to render start from.
         seconds: What claiming and looking took.
+        flagged: Those of the stored that a safety checker blacked out.
     """
 
     lease: Lease
@@ -64,10 +71,15 @@ class Prepared:
     stored: tuple[tuple[ClaimedJob, int], ...]
     seconds: float
     inputs: Inputs = field(default_factory=dict)
+    flagged: frozenset[JobRef] = frozenset()
 
 
 class Claimer:
-    """Turns claims into jobs for one loaded model."""
+    """Turns claims into jobs for one loaded model.
+
+    Args:
+        checks_safety: The model has a safety checker, so that stored images may be flagged.
+    """
 
     def __init__(
         self,
@@ -79,7 +91,9 @@ class Claimer:
         model: str,
         pin: str,
         inputs: InputStore,
+        checks_safety: bool = False,
     ) -> None:
+        self._checks_safety = checks_safety
         self._inputs = inputs
         self._queue = queue
         self._storage = storage
@@ -117,6 +131,7 @@ class Claimer:
             stored = [item for item in jobs if item.reuse and item.key in sizes]
             todo = _without_twins([item for item in jobs if item not in stored])
             inputs = self._inputs.load(item.job for item in todo)
+            flagged = self._flagged(stored, sizes)
         except BaseException:
             self._keeper.let_go(lease)
             raise
@@ -126,6 +141,7 @@ class Claimer:
             stored=tuple((item, sizes[item.key]) for item in stored),
             seconds=time.perf_counter() - started,
             inputs=inputs,
+            flagged=flagged,
         )
 
     def _expand(self, claim: Claim) -> list[ClaimedJob]:
@@ -184,6 +200,26 @@ class Claimer:
         except StorageError as exc:
             logger.warning("storage not asked for stored images", extra={"error": str(exc)})
             return {}
+
+    def _flagged(self, stored: list[ClaimedJob], sizes: dict[str, int]) -> frozenset[JobRef]:
+        """Those of the stored images that say that they were blacked out.
+
+        Only images small enough to be black are read.
+        """
+        if not self._checks_safety:
+            return frozenset()
+        found = set()
+        for item in stored:
+            pixels = (item.job.height or self._pin.height) * (item.job.width or self._pin.width)
+            most = BLACK_BYTES + pixels // PIXELS_A_BLACK_BYTE
+            if item.job.safety_checker == "off" or sizes[item.key] > most:
+                continue
+            try:
+                if read_metadata(self._storage.get(item.key)).get("flagged") is True:
+                    found.add(item.ref)
+            except (InvalidInput, StorageError) as exc:
+                logger.warning("stored image not read", extra={"key": item.key, "error": str(exc)})
+        return frozenset(found)
 
 
 def _jobs_of(layout: Layout, claim: Claim, share: Share) -> list[tuple[int, Job]]:

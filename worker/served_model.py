@@ -184,6 +184,7 @@ class ModelLoader:
             model=key,
             pin=loaded.pin,
             inputs=self.inputs,
+            checks_safety=getattr(loaded.pipeline, "safety_checker", None) is not None,
         )
         server = Server(
             queue=self.queue,

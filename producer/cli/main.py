@@ -13,16 +13,19 @@ import click
 
 from producer.cli.capacity_command import capacity
 from producer.cli.doctor_command import doctor
+from producer.cli.failure_commands import failures, retry
 from producer.cli.find_command import find
 from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.metrics_command import metrics
 from producer.cli.models_command import models
 from producer.cli.output import one_line
+from producer.cli.repair_command import repair
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
-from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, retry, status, watch
+from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, status, watch
+from producer.cli.verify_command import verify
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
 from shared.logs import configure_logging
@@ -66,7 +69,10 @@ for _command in (
     pause,
     resume,
     cancel,
+    failures,
     retry,
+    repair,
+    verify,
     delete,
     grid,
     fetch,

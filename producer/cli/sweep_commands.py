@@ -158,26 +158,6 @@ def cancel(sweep: str, client: Client, as_json: bool) -> None:
 
 @click.command(
     cls=SectionCommand,
-    epilog=examples(
-        "seedbed retry shapes-study", "seedbed retry shapes-study --index 3 --index 17 --json"
-    ),
-)
-@sweep_argument
-@click.option("--index", "indices", type=int, multiple=True, help="only this job; repeatable")
-@pool_client
-@json_option
-def retry(sweep: str, indices: tuple[int, ...], client: Client, as_json: bool) -> None:
-    """Revive jobs that were given up."""
-    sweep_id = client.find(sweep)
-    revived = client.retry(sweep_id, indices=indices or None)
-    if as_json:
-        print_json({"sweep_id": sweep_id, "revived": revived})
-    else:
-        say(f"{sweep_id}: {revived:,} {'job' if revived == 1 else 'jobs'} revived")
-
-
-@click.command(
-    cls=SectionCommand,
     epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"),
 )
 @sweep_argument
@@ -199,7 +179,7 @@ def print_failures(failures: list[JobFailure], sweep_id: str) -> None:
         tries = f"{failure.attempts} {'try' if failure.attempts == 1 else 'tries'}"
         say(f"job {failure.index}: {kind} after {tries}: {one_line(failure.reason)}")
     if len(failures) > SHOWN_FAILURES:
-        say(f"... and more; 'seedbed status {sweep_id} --json' lists them")
+        say(f"... and more; 'seedbed failures {sweep_id}' lists those that were given up")
 
 
 def verdict(status: SweepStatus) -> int:

@@ -164,7 +164,7 @@ def test_a_single_image_that_does_not_fit_says_how_much_it_needed_and_what_would
 
 
 def test_a_probe_is_watched_as_a_batch_is(pool: Pool, start: Start) -> None:
-    worker = start(batch_size=2)
+    worker = start()
     assert worker._serving is not None
     server = worker._serving.server
     watched: list[float] = []
@@ -175,9 +175,32 @@ def test_a_probe_is_watched_as_a_batch_is(pool: Pool, start: Start) -> None:
         return watch(last_words)
 
     server._watchdog.watch = noted  # type: ignore[method-assign]
-    sweep = pool.sweep(name="watched", prompt="a lake", guidance_scale=4, seed=[0])
+    sweep = pool.sweep(name="watched", prompt="a lake", guidance_scale=4, seed=[0], height=96)
     pool.client.submit(sweep)
 
     serve(worker, pool)
 
     assert len(watched) == 2, "measuring, then rendering"
+
+
+def test_a_size_that_kills_the_worker_while_it_is_measured_is_the_jobs_to_answer_for(
+    pool: Pool, start: Start
+) -> None:
+    worker = start()
+    assert worker._serving is not None
+    server = worker._serving.server
+    queue = pool.client.queue
+    sweep = pool.sweep(name="deadly", prompt="a sea", guidance_scale=4, seed=[0], height=96)
+    pool.client.submit(sweep)
+    begun: list[bytes] = []
+
+    def measure(*_: object) -> None:
+        (token,) = (key for key in queue.client.scan_iter(f"{queue.keys.base}:lease:*"))
+        begun.extend(queue.client.hmget(token, "phase", "worker"))
+        raise MemoryError
+
+    server._batches.size = measure  # type: ignore[method-assign, assignment]
+    with pytest.raises(MemoryError):
+        serve(worker, pool)
+
+    assert begun == [b"gpu", worker.name.encode()]
