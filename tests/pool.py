@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,6 +82,13 @@ class Pool:
     model: str
     redis: RedisServer
     workers: list[WorkerHandle] = field(default_factory=list)
+    worker_module = "worker"
+    """What `python -m` runs as a worker."""
+
+    @property
+    def worker_settings(self) -> Settings:
+        """How workers reach the pool: as its producers do."""
+        return self.settings
 
     @cached_property
     def client(self) -> Client:
@@ -93,8 +100,10 @@ class Pool:
         """The bucket."""
         return Storage.connect(self.settings)
 
-    def start_worker(self, **options: object) -> WorkerHandle:
-        """Start one more worker; it is ready some seconds later."""
+    def start_worker(
+        self, *, environ: Mapping[str, str] | None = None, **options: object
+    ) -> WorkerHandle:
+        """Start one more worker, with more of an environment; it is ready some seconds later."""
         values = {
             "models": (self.model,),
             "batch_size": 4,
@@ -104,15 +113,17 @@ class Pool:
             "grace_seconds": 10.0,
         } | options
         log = self.folder / f"worker-{len(self.workers)}.log"
+        kept = ("PATH", "HOME", "PYTHONPATH")
         environ = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **self.settings.to_environ(),
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            **self.worker_settings.to_environ(),
             VARIABLE: WorkerOptions(**values).to_json(),
             "OMP_NUM_THREADS": "1",
+            **(environ or {}),
         }
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [sys.executable, "-m", self.worker_module],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
