@@ -1,4 +1,4 @@
-"""Objects in one S3 bucket, under one prefix: the only file that knows boto3.
+"""Objects in one S3 bucket, under one prefix: with storage_clock.py, what knows boto3.
 
 Only ``connect`` and ``check`` raise InvalidSettings. Everything else that goes wrong is a
 StorageError: a worker with images in its hands keeps them and tries again, whatever the reason.
@@ -36,6 +36,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError
+from shared.storage_clock import StorageClock
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -75,6 +76,7 @@ REFUSED_CODES = frozenset(
     {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 )
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+SKEWED_CODE = "RequestTimeTooSkewed"
 REGION_CODES = frozenset(
     {
         "301",
@@ -151,6 +153,7 @@ class Storage:
             )
             region = settings.s3_region or session.region_name or ("us-east-1" if url else None)
             client = session.client("s3", endpoint_url=url, region_name=region, config=config)
+            StorageClock().watch(client)
             has_credentials = session.get_credentials() is not None
         except ProfileNotFound as exc:
             raise InvalidSettings(
@@ -384,6 +387,11 @@ class Storage:
         if verb == "read" and code in MISSING_CODES:
             return ObjectMissing(key)
         what = f"cannot {verb} {self.uri(key)}"
+        if code == SKEWED_CODE:
+            return StorageError(
+                f"{what}: {self._endpoint} finds this machine's clock wrong, and does not say what "
+                f"its own is: set the clock"
+            )
         if code is not None:
             return StorageError(f"{what}: {self._endpoint} says {code}")
         if isinstance(exc, UNREACHABLE):
@@ -417,7 +425,7 @@ class Storage:
             return InvalidSettings(
                 f"{where} is in another region ({code}): set SEEDBED_S3_REGION to the bucket's"
             )
-        if code == "RequestTimeTooSkewed":
+        if code == SKEWED_CODE:
             return InvalidSettings(f"{where} finds this machine's clock wrong: set the clock")
         if isinstance(exc, NoCredentialsError):
             return InvalidSettings(

