@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from threading import Event, Lock, Timer
+from threading import Event, Lock, Thread, Timer
 from typing import NoReturn
 
 import torch
@@ -189,10 +189,15 @@ class WorkerProcess:
         self._keeper.stop()
 
     def drain(self) -> None:
-        """Start nothing new; what is on the GPU may finish within the grace period."""
+        """Start nothing new; what is on the GPU may finish within the grace period.
+
+        What has been claimed and not begun is given back at once.
+        """
         if self._draining.is_set():
             return
         self._draining.set()
+        # in a thread: this is a signal's handler, and Redis may be slow
+        Thread(target=self._keeper.give_back_unstarted, name="give-back", daemon=True).start()
         timer = Timer(self._options.grace_seconds, self._grace_over.set)
         timer.daemon = True
         timer.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ ROUND_SECONDS = 90.0
 def main(arguments: list[str]) -> int:
     """Play rounds; returns 1 if one went wrong."""
     options = parse(arguments)
+    # so that whoever ends this run ends its servers and workers as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="seedbed-faults-"))

@@ -188,7 +188,7 @@ def redis_killed(pool: FaultyPool, dice: Random) -> None:
     """SIGKILL of Redis, which comes back from its AOF."""
     pool.redis.kill()
     hold(dice.uniform(0, 5))
-    pool.redis.start()
+    pool.start_redis()
 
 
 @fault("redis")

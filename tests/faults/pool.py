@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class FaultyPool(Pool):
         self._over = Event()
         self._hands = RLock()
         self._staff: list[WorkerHandle] = []
+        # a Redis dies with the thread that started it
+        self._caretaker = ThreadPoolExecutor(1, thread_name_prefix="caretaker")
         self._supervisor = Thread(target=self._supervise, name="supervisor", daemon=True)
 
     @property
@@ -130,6 +133,10 @@ class FaultyPool(Pool):
         finally:
             self._staffed.set()
 
+    def start_redis(self) -> None:
+        """Bring a killed Redis back from its AOF."""
+        self._caretaker.submit(self.redis.start).result()
+
     def doomed_worker(self, stage: str, times: int) -> WorkerHandle:
         """One more worker, that kills itself after it has taken a step so many times."""
         assert stage in STAGES
@@ -152,6 +159,7 @@ class FaultyPool(Pool):
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.kill()
+        self._caretaker.shutdown()
         self.client.close()
         self.storage.close()
         self.auditor.close()
