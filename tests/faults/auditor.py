@@ -171,13 +171,14 @@ class Auditor:
         audit = Audit()
         expected: dict[str, str] = {}
         dead_keys: set[str] = set()
+        # a sweep of which nothing could be made has none
+        pins = {self.read(key) for name in sweeps for key in self.keys(f"sweeps/{name}/pins/")}
+        if len(pins) != 1:
+            audit.missing.append(f"a pin: there are {len(pins)}")
+            return audit
+        pin = Pin.from_text(pins.pop().decode())
         for sweep_id, doomed in sweeps.items():
             layout = Layout(parse_manifest(self.read(f"sweeps/{sweep_id}/manifest.json").decode()))
-            pins = self.keys(f"sweeps/{sweep_id}/pins/")
-            if len(pins) != 1:
-                audit.missing.append(f"sweeps/{sweep_id}/pins/ has {len(pins)} pins")
-                continue
-            pin = Pin.from_text(self.read(pins[0]).decode())
             audit.twice += self.misplaced(sweep_id)
             dead = self._dead(sweep_id)
             places = self.places(sweep_id)

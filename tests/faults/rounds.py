@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -34,6 +34,11 @@ END_SECONDS = 240.0
 WATCH_SECONDS = 0.2
 IN_PAIRS = 0.25
 """How often another fault strikes at the same time, on another target."""
+"""Kinds of marked jobs."""
+QUICK_MARKS = ("raises", "too-large", "non-finite")
+"""Those that end no process."""
+MARKED_SHARE = 0.5
+"""Of the random rounds: how many have jobs of each quick kind."""
 
 REASONS = {
     "raises": r"ValueError: nobody can read",
@@ -92,8 +97,11 @@ class Player:
         self._number = 0
 
     def without_faults(self) -> Round:
-        """Renders what every later round will: the pictures they are compared with."""
-        with self._round("no-fault", learn=True) as played:
+        """Renders what every later round will: the pictures they are compared with.
+
+        Those of marked jobs come from pipeline calls like any other, once they are made.
+        """
+        with self._round("no-fault", marks=("raises", "too-large"), learn=True) as played:
             self._wait_ended(played)
         return played
 
@@ -116,24 +124,28 @@ class Player:
             self._wait_ended(played)
         return played
 
-    def at_random(self, seconds: float, *, quick: bool = False) -> Round:
-        """Fault upon fault until the sweeps are through or the time is up.
+    def in_turn(self, faults: Sequence[Fault], marks: tuple[str, ...] = ()) -> Round:
+        """One fault after the other in one sweep, among jobs that misbehave."""
+        with self._round("in-turn", marks=marks) as played:
+            played.faults.update(marks)
+            self._wait_warm(played)
+            for fault in faults:
+                self._strike([fault], played)
+            self._wait_ended(played)
+        return played
 
-        Args:
-            quick: Only faults after which nobody has to be replaced, and which are short.
-        """
-        faults = [one for one in CATALOGUE.values() if one.often and not (quick and one.replaces)]
-        marks = tuple(
-            one for one in ("raises", "non-finite", "too-large") if self.dice.random() < 0.5
-        )
+    def at_random(self, seconds: float) -> Round:
+        """Fault upon fault until the sweeps are through or the time is up."""
+        faults = [fault for fault in CATALOGUE.values() if fault.often]
+        marks = tuple(kind for kind in QUICK_MARKS if self.dice.random() < MARKED_SHARE)
         deadline = time.monotonic() + seconds
         with self._round("random", marks=marks) as played:
             played.faults.update(marks)
             self._wait_warm(played)
             while time.monotonic() < deadline and work_left(self.pool):
                 chosen = [self.dice.choice(faults)]
-                others = [one for one in faults if one.target != chosen[0].target]
                 if self.dice.random() < IN_PAIRS:
+                    others = [one for one in faults if one.target != chosen[0].target]
                     chosen.append(self.dice.choice(others))
                 self._strike(chosen, played)
             self._wait_ended(played)
@@ -274,6 +286,3 @@ class Player:
             "scheduler": "DDIMScheduler",
         }
         return self.pool.sweep(**(values | fields))
-
-
-MISRENDERINGS = ("raises", "too-large", "non-finite", "hangs", "kills")
