@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -72,6 +72,8 @@ UNREACHABLE = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 """The network's fault, or a server that is down; botocore's other errors are made on this side."""
 
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
+EMPTY_CODES = frozenset({"416", "InvalidRange"})
+"""What is asked for lies beyond the object's end."""
 REFUSED_CODES = frozenset(
     {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 )
@@ -290,15 +292,46 @@ class Storage:
 
         For the keys of a batch or two; for all of a sweep, ``list`` asks once per 1,000 keys.
         """
+        return self._in_parallel(self.size, keys)
+
+    def holding(self, keys: Iterable[str], *, first: bytes) -> dict[str, int]:
+        """Bytes of those of ``keys`` whose objects begin with ``first``, looked up as by ``sizes``.
+
+        A HEAD is not taken at its word: gateways and caches have been known to answer 200 for
+        what is not there, and an image believed to be stored is never made.
+        """
+        return self._in_parallel(lambda key: self._size_if_begins(key, first), keys)
+
+    def _size_if_begins(self, key: str, first: bytes) -> int | None:
+        if self.size(key) is None:
+            return None
+        full = self._full(key)
+        try:
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=full, Range=f"bytes=0-{len(first) - 1}"
+            )
+            with closing(answer["Body"]) as stream:
+                if stream.read(len(first)) != first:
+                    return None
+        except BOTO_ERRORS as exc:
+            if _code(exc) in MISSING_CODES or _code(exc) in EMPTY_CODES:
+                return None
+            raise self._failed("look up", key, exc) from exc
+        whole = answer.get("ContentRange", "").rpartition("/")[2]
+        return int(whole) if whole.isdecimal() else answer["ContentLength"]
+
+    def _in_parallel(
+        self, look_up: Callable[[str], int | None], keys: Iterable[str]
+    ) -> dict[str, int]:
         wanted = tuple(dict.fromkeys(keys))
         if len(wanted) <= 1:
-            found: Iterable[int | None] = tuple(self.size(key) for key in wanted)
+            found: Iterable[int | None] = tuple(look_up(key) for key in wanted)
         else:
             with ThreadPoolExecutor(
                 min(PARALLEL_REQUESTS, len(wanted)), thread_name_prefix="storage"
             ) as threads:
                 try:
-                    found = tuple(threads.map(self.size, wanted))
+                    found = tuple(threads.map(look_up, wanted))
                 except BaseException:
                     threads.shutdown(wait=False, cancel_futures=True)
                     raise

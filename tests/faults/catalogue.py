@@ -23,6 +23,9 @@ SHARE_OF_ERRORS = 0.3
 STAGE_SECONDS = 90.0
 """How long a doomed worker may take to start and to come to its end."""
 
+LEASED_BY_OTHERS = 24
+"""What three workers that were killed may have been about to commit."""
+
 Strike = Callable[[FaultyPool, Random], None]
 
 
@@ -77,15 +80,24 @@ def worker_killed(pool: FaultyPool, dice: Random) -> None:
 
 @fault("worker", replaces=True, often=False)
 def worker_killed_at_each_stage(pool: FaultyPool, dice: Random) -> None:
-    """A worker is killed right after loading, claim, begin, render, PUT, receipt and commit."""
-    for stage in STAGES:
-        worker = pool.doomed_worker(stage, 1 if stage == "load" else dice.randint(1, 3))
-        eventually(
-            lambda worker=worker: worker.process.poll() is not None or not work_left(pool),
-            seconds=STAGE_SECONDS,
-            what=f"a worker dies at {stage}",
-        )
-        pool.kill(worker)
+    """Workers are killed right after loading, claim, begin, render, PUT, receipt and commit."""
+    with pool.unstaffed():
+        for worker in pool.alive():  # the doomed ones have to do the work
+            pool.kill(worker)
+        for stages in (STAGES[:4], STAGES[4:]):
+            doomed = [
+                pool.doomed_worker(stage, 1 if stage == "load" else dice.randint(1, 3))
+                for stage in stages
+            ]
+            eventually(
+                lambda doomed=doomed: all(one.process.poll() is not None for one in doomed),
+                seconds=STAGE_SECONDS,
+                what=f"workers die after {', '.join(stages)}",
+            )
+            codes = [one.process.returncode for one in doomed]
+            assert codes == [-signal.SIGKILL] * len(doomed), codes
+    hold(1)
+    pool.wait_staffed()
 
 
 @fault("worker", replaces=True)
@@ -135,13 +147,12 @@ def clock_behind(pool: FaultyPool, dice: Random) -> None:
 def _wrong_clock(pool: FaultyPool, seconds: float) -> None:
     """The others are away meanwhile, so that it has to do the work."""
     with pool.unstaffed():
-        worker = pool.worker_with_clock(seconds)
-        eventually(lambda: worker.ready, seconds=STAGE_SECONDS, what="it is ready")
         for other in pool.alive():
             pool.kill(other)
         done = committed(pool)
+        worker = pool.worker_with_clock(seconds)
         eventually(
-            lambda: committed(pool) > done + 8 or not work_left(pool),
+            lambda: committed(pool) > done + LEASED_BY_OTHERS,
             seconds=STAGE_SECONDS,
             what="the worker with the wrong clock commits images",
         )
@@ -258,7 +269,7 @@ def s3_lies_about_heads(pool: FaultyPool, dice: Random) -> None:
         return dice.choice([Answer(status=404), Answer(status=200, length=4711)])
 
     with pool.s3.answering(rule):
-        hold(dice.uniform(1, 4))
+        hold(dice.uniform(2, 8))
 
 
 @fault("storage")

@@ -34,7 +34,7 @@ END_SECONDS = 240.0
 WATCH_SECONDS = 0.2
 IN_PAIRS = 0.25
 """How often another fault strikes at the same time, on another target."""
-"""Kinds of marked jobs."""
+
 MISRENDERINGS = ("raises", "too-large", "non-finite", "hangs", "kills")
 """Kinds of marked jobs."""
 QUICK_MARKS = ("raises", "too-large", "non-finite")
