@@ -5,15 +5,35 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker.consumer import Consumer
 from kombu.exceptions import OperationalError
 
 from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
 
+RECONNECT_SECONDS = {"interval_start": 1, "interval_step": 1, "interval_max": 5}
+"""Between looks at a broker that is away. kombu's own go up to 30 s: as long would a worker with
+nothing to do stay deaf after an outage of minutes."""
+
 logger = logging.getLogger(__name__)
+
+
+class EagerConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer, which finds a broker that is back within seconds."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes."""
+        return super().ensure_connected(eager(conn))
+
+
+def eager(connection: Any) -> Any:
+    """The connection, with RECONNECT_SECONDS between its attempts to connect."""
+    connection.ensure_connection = partial(connection.ensure_connection, **RECONNECT_SECONDS)
+    return connection
 
 
 def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
@@ -88,6 +108,7 @@ def run_app(
             queues=[doorbell_queue(pool, model) for model in models],
             without_gossip=True,
             without_mingle=True,
+            consumer_cls=EagerConsumer,
             loglevel="WARNING",
             quiet=True,
         )
