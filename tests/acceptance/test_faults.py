@@ -15,8 +15,8 @@ from tests.faults.rounds import Player
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 SEED = 6
-SEEDS = 40
-"""Of each prompt and scale: 160 images."""
+SEEDS = 32
+"""Of each prompt and scale: 128 images."""
 FAULTS = ("worker-killed", "redis-killed", "s3-errors", "messages-deleted", "redis-cut")
 
 
