@@ -11,8 +11,9 @@ from tests.faults.auditor import Audit
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.pool import faulty_pool
 from tests.faults.rounds import Player
+from tests.faults.s3_proxy import Answer, Call
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SEED = 6
 SEEDS = 32
@@ -35,6 +36,23 @@ def test_nothing_is_lost_twice_or_wrong_after_faults_of_every_kind(player: Playe
     assert played.problems == []
     assert played.audit.images == 4 * SEEDS + 1, "all but the two that can't be rendered"
     assert played.faults.total() == len(FAULTS) + 2
+
+
+def test_a_storage_that_answers_every_head_with_200_gets_its_images_all_the_same(
+    player: Player,
+) -> None:
+    if not player.pool.auditor.reference:
+        player.without_faults()
+
+    def rule(call: Call) -> Answer | None:
+        lie = call.method == "HEAD" and "/images/" in call.path
+        return Answer(status=200, length=4711) if lie else None
+
+    with player.pool.s3.answering(rule):
+        played = player.misrendering("non-finite")
+
+    assert played.problems == []
+    assert played.audit.images == 32
 
 
 def test_the_auditor_sees_whatever_is_wrong(player: Player) -> None:
