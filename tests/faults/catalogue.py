@@ -20,7 +20,7 @@ from tests.pool import eventually
 HOUR = 3600.0
 SPARE_DOORBELLS = 300
 SHARE_OF_ERRORS = 0.3
-STAGE_SECONDS = 90.0
+STAGE_SECONDS = 180.0
 """How long a doomed worker may take to start and to come to its end."""
 
 LEASED_BY_OTHERS = 24

@@ -202,8 +202,8 @@ class Player:
                         if wrong := self.pool.auditor.misplaced(sweep.id):
                             played.problems.append(f"misplaced: {wrong[:3]}")
                             return
-                except redis.RedisError:
-                    continue
+                except (redis.RedisError, KeyError):
+                    continue  # it is away, or was emptied between two looks
 
         thread = Thread(target=watch, name="watch", daemon=True)
         thread.start()
@@ -220,8 +220,8 @@ class Player:
         def strike(fault: Fault, dice: Random) -> None:
             try:
                 fault.strike(self.pool, dice)
-            except (AssertionError, redis.RedisError) as exc:
-                errors.append(f"{fault.name}: {str(exc)[:300]}")
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the round went wrong
+                errors.append(f"{fault.name}: {exc!r:.300}")
 
         threads = [
             Thread(target=strike, args=(fault, Random(self.dice.random())), daemon=True)
