@@ -180,14 +180,18 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--times", type=int, default=3, help="of each measurement (default 3)")
     parser.add_argument("--only", metavar="NAME", help="this measurement alone")
     options = parser.parse_args(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="seedbed-recovery-"))
-    with faulty_pool(
-        folder,
-        lease_seconds=LEASE_SECONDS,
-        timer_seconds=TIMER_SECONDS,
-        grace_seconds=GRACE_SECONDS,
-        gpu_seconds=600.0,
-    ) as pool:
+    # so that whoever ends this run ends its servers and workers as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with (
+        tempfile.TemporaryDirectory(prefix="seedbed-recovery-") as folder,
+        faulty_pool(
+            Path(folder),
+            lease_seconds=LEASE_SECONDS,
+            timer_seconds=TIMER_SECONDS,
+            grace_seconds=GRACE_SECONDS,
+            gpu_seconds=600.0,
+        ) as pool,
+    ):
         pool.staff()
         measurements = Measurements(pool)
         measured: list[Callable[[], float]] = [
