@@ -1,4 +1,4 @@
-"""Objects in one S3 bucket, under one prefix: the only file that knows boto3.
+"""Objects in one S3 bucket, under one prefix: with storage_clock.py, what knows boto3.
 
 Only ``connect`` and ``check`` raise InvalidSettings. Everything else that goes wrong is a
 StorageError: a worker with images in its hands keeps them and tries again, whatever the reason.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ from botocore.parsers import ResponseParserError
 
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, ObjectTooLarge, StorageError
 from shared.network_faults import network_fault
+from shared.storage_clock import StorageClock
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -74,6 +75,8 @@ UNREACHABLE = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 """The network's fault, or a server that is down; botocore's other errors are made on this side."""
 
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
+EMPTY_CODES = frozenset({"416", "InvalidRange"})
+"""What is asked for lies beyond the object's end."""
 REFUSED_CODES = {
     "InvalidAccessKeyId": "does not know this access key: check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "does not accept the secret of this access key: check "
@@ -87,6 +90,7 @@ REFUSED_CODES = {
 )
 """S3's error code to what it means for whoever set the credentials."""
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+SKEWED_CODE = "RequestTimeTooSkewed"
 REGION_CODES = frozenset(
     {
         "301",
@@ -163,6 +167,7 @@ class Storage:
             )
             region = settings.s3_region or session.region_name or ("us-east-1" if url else None)
             client = session.client("s3", endpoint_url=url, region_name=region, config=config)
+            StorageClock().watch(client)
             has_credentials = session.get_credentials() is not None
             _check_bundle(session)
         except ProfileNotFound as exc:
@@ -306,15 +311,46 @@ class Storage:
 
         For the keys of a batch or two; for all of a sweep, ``list`` asks once per 1,000 keys.
         """
+        return self._in_parallel(self.size, keys)
+
+    def holding(self, keys: Iterable[str], *, first: bytes) -> dict[str, int]:
+        """Bytes of those of ``keys`` whose objects begin with ``first``, looked up as by ``sizes``.
+
+        A HEAD is not taken at its word: gateways and caches have been known to answer 200 for
+        what is not there, and an image believed to be stored is never made.
+        """
+        return self._in_parallel(lambda key: self._size_if_begins(key, first), keys)
+
+    def _size_if_begins(self, key: str, first: bytes) -> int | None:
+        if self.size(key) is None:
+            return None
+        full = self._full(key)
+        try:
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=full, Range=f"bytes=0-{len(first) - 1}"
+            )
+            with closing(answer["Body"]) as stream:
+                if stream.read(len(first)) != first:
+                    return None
+        except BOTO_ERRORS as exc:
+            if _code(exc) in MISSING_CODES or _code(exc) in EMPTY_CODES:
+                return None
+            raise self._failed("look up", key, exc) from exc
+        whole = answer.get("ContentRange", "").rpartition("/")[2]
+        return int(whole) if whole.isdecimal() else answer["ContentLength"]
+
+    def _in_parallel(
+        self, look_up: Callable[[str], int | None], keys: Iterable[str]
+    ) -> dict[str, int]:
         wanted = tuple(dict.fromkeys(keys))
         if len(wanted) <= 1:
-            found: Iterable[int | None] = tuple(self.size(key) for key in wanted)
+            found: Iterable[int | None] = tuple(look_up(key) for key in wanted)
         else:
             with ThreadPoolExecutor(
                 min(PARALLEL_REQUESTS, len(wanted)), thread_name_prefix="storage"
             ) as threads:
                 try:
-                    found = tuple(threads.map(self.size, wanted))
+                    found = tuple(threads.map(look_up, wanted))
                 except BaseException:
                     threads.shutdown(wait=False, cancel_futures=True)
                     raise
@@ -403,6 +439,11 @@ class Storage:
         if verb == "read" and code in MISSING_CODES:
             return ObjectMissing(key)
         what = f"cannot {verb} {self.uri(key)}"
+        if code == SKEWED_CODE:
+            return StorageError(
+                f"{what}: {self._endpoint} finds this machine's clock wrong, and does not say what "
+                f"its own is: set the clock"
+            )
         if code is not None:
             return StorageError(f"{what}: {self._endpoint} says {code}")
         if isinstance(exc, SSLError):
@@ -432,7 +473,7 @@ class Storage:
             return InvalidSettings(
                 f"{where} is in another region ({code}): set SEEDBED_S3_REGION to the bucket's"
             )
-        if code == "RequestTimeTooSkewed":
+        if code == SKEWED_CODE:
             return InvalidSettings(f"{where} finds this machine's clock wrong: set the clock")
         if isinstance(exc, NoCredentialsError):
             return InvalidSettings(

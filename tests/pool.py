@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,10 +87,17 @@ class Pool:
     model: str
     redis: RedisServer
     workers: list[WorkerHandle] = field(default_factory=list)
-    worker_settings: Settings | None = None
+    settings_of_workers: Settings | None = None
     """Where they are not the producer's."""
     environ: dict[str, str] = field(default_factory=dict)
     """Of the workers, besides what the settings give."""
+    worker_module = "worker"
+    """What `python -m` runs as a worker."""
+
+    @property
+    def worker_settings(self) -> Settings:
+        """How workers reach the pool."""
+        return self.settings_of_workers or self.settings
 
     @cached_property
     def client(self) -> Client:
@@ -102,11 +109,18 @@ class Pool:
         """The bucket."""
         return Storage.connect(self.settings)
 
-    def start_worker(self, *, module: str = "worker", **options: object) -> WorkerHandle:
+    def start_worker(
+        self,
+        *,
+        module: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> WorkerHandle:
         """Start one more worker; it is ready some seconds later.
 
         Args:
-            module: What is run: ``worker``, or one of the tests that makes something of it.
+            module: What is run, if not the pool's: ``worker``, or what the tests make of it.
+            environ: More of an environment.
         """
         values = {
             "models": (self.model,),
@@ -117,16 +131,18 @@ class Pool:
             "grace_seconds": 10.0,
         } | options
         log = self.folder / f"worker-{len(self.workers)}.log"
+        kept = ("PATH", "HOME", "PYTHONPATH")
         environ = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **(self.worker_settings or self.settings).to_environ(),
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            **self.worker_settings.to_environ(),
             **self.environ,
             VARIABLE: WorkerOptions(**values).to_json(),
             "OMP_NUM_THREADS": "1",
+            **(environ or {}),
         }
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", module or self.worker_module],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

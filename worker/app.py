@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.exceptions import OperationalError
 
@@ -18,7 +20,25 @@ REMOTE_COMMANDS = frozenset({"ping", "cancel_consumer"})
 """Of Celery's remote control, what the pool uses; whoever may ring a doorbell could send others,
 ``shutdown`` and ``pool_shrink`` among them."""
 
+RECONNECT_SECONDS = {"interval_start": 1, "interval_step": 1, "interval_max": 5}
+"""Between looks at a broker that is away. kombu's own go up to 30 s: as long would a worker with
+nothing to do stay deaf after an outage of minutes."""
+
 logger = logging.getLogger(__name__)
+
+
+class EagerConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer, which finds a broker that is back within seconds."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes."""
+        return super().ensure_connected(eager(conn))
+
+
+def eager(connection: Any) -> Any:
+    """The connection, with RECONNECT_SECONDS between its attempts to connect."""
+    connection.ensure_connection = partial(connection.ensure_connection, **RECONNECT_SECONDS)
+    return connection
 
 
 def make_worker_app(broker_url: str, pool: str, serve: Callable[[str], int]) -> Celery:
@@ -97,6 +117,7 @@ def run_app(
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,  # nobody listens to its events
+            consumer_cls=EagerConsumer,
             loglevel="WARNING",
             quiet=True,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.addressing import address
 from shared.errors import InvalidInput, InvalidManifest, QueueError, StorageError, UnknownSweep
-from shared.image_metadata import read_metadata
+from shared.image_metadata import SIGNATURE, read_metadata
 from shared.job import Job
 from shared.layout import Layout
 from shared.pin import Pin
@@ -196,7 +196,7 @@ class Claimer:
     def _sizes(self, jobs: list[ClaimedJob]) -> dict[str, int]:
         """Sizes of the images that storage holds; if it does not answer, none: render them."""
         try:
-            return self._storage.sizes([item.key for item in jobs])
+            return self._storage.holding([item.key for item in jobs], first=SIGNATURE)
         except StorageError as exc:
             logger.warning("storage not asked for stored images", extra={"error": str(exc)})
             return {}

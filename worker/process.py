@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from threading import Event, Lock, Timer
+from threading import Event, Lock, Thread, Timer
 from typing import NoReturn
 
 import torch
@@ -206,12 +206,17 @@ class WorkerProcess:
         self._keeper.stop()
 
     def drain(self) -> None:
-        """Start nothing new; what is on the GPU may finish within the grace period."""
+        """Start nothing new; what is on the GPU may finish within the grace period.
+
+        What has been claimed and not begun is given back at once.
+        """
         if self._draining.is_set():
             return
         self._draining.set()
         self._health.wait_for("draining")
         self._metrics.draining.set(1)
+        # in a thread: this is a signal's handler, and Redis may be slow
+        Thread(target=self._keeper.give_back_unstarted, name="give-back", daemon=True).start()
         timer = Timer(self._options.grace_seconds, self._grace_over.set)
         timer.daemon = True
         timer.start()

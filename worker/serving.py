@@ -124,7 +124,11 @@ class Server:
         self._storer.wait_for_room()  # storage that is down stops the claiming
         while not self._draining.is_set():
             try:
-                return self._claimer.claim(self._batches.current)
+                prepared = self._claimer.claim(self._batches.current)
+                if prepared is not None and self._draining.is_set():
+                    self._keeper.let_go(prepared.lease)
+                    return None
+                return prepared
             except (QueueError, StorageError) as exc:
                 logger.warning("nothing claimed, trying again", extra={"error": str(exc)})
                 self._draining.wait(RETRY_SECONDS)
@@ -194,7 +198,8 @@ class Server:
         """Run one batch on the GPU, or None if the lease is over."""
         refs = [item.ref for item in items]
         sweeps = {ref.sweep_id for ref in refs}
-        if lease.unwanted(sweeps) or self._draining.is_set():
+        started = [*refs, *(twin.ref for item in items for twin in item.twins)]
+        if lease.unwanted(sweeps) or self._draining.is_set() or not lease.start(started):
             return None
         try:
             self._begin(lease, refs)

@@ -23,8 +23,8 @@ from worker.engine import StockEngine
 from worker.inputs import InputStore
 from worker.loading import LoadedModel
 from worker.locating import ModelSource
-from worker.served_model import load_as_told
 from worker.rescue import release_memory
+from worker.served_model import load_as_told
 
 logger = logging.getLogger(__name__)
 

@@ -76,7 +76,7 @@ def pool(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -
                 settings=settings,
                 model=str(save_random_model(folder / "model")),
                 redis=server,
-                worker_settings=settings.with_values(redis_url=url("seedbed-worker")),
+                settings_of_workers=settings.with_values(redis_url=url("seedbed-worker")),
                 environ={"AWS_CA_BUNDLE": str(certificates.authority)},
             )
             found.start_workers(1)
