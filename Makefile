@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check bench docs clean
+.PHONY: help demo test lint types check chaos bench docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -36,12 +36,16 @@ types: $(VENV)/.dev ## type checks: strict on shared and producer
 
 check: lint types test ## all that a change must pass
 
+chaos: $(VENV)/.dev ## hurt a real pool: each fault alone, then at random for MINUTES (10), from SEED
+	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
 bench: $(VENV)/.dev ## measure: each benchmark prints its ratios and how they were got
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(VENV)/.dev ## regenerate docs/cli.md, the tables of docs/sweeps.md, and Kubernetes' alerts
+docs: $(VENV)/.dev ## regenerate docs/cli.md, tables of the docs, and Kubernetes' alerts
 	$(BIN)/python -m producer.cli.reference
 	$(BIN)/python -m tests.field_table
+	$(BIN)/python -m tests.metric_page
 	$(BIN)/python -m tests.alert_rules
 
 clean: ## remove the virtual environment, caches and the embedded stack's data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +25,18 @@ from shared.manifest import parse_manifest
 from shared.settings import Settings
 from shared.stored_chunks import StoredChunks
 from shared.sweep import Sweep
+from shared.verifying import MAX_LEVELS
 
 if TYPE_CHECKING:
+    from producer.dead_jobs import DeadJob
     from producer.fetch import Fetched
     from producer.find import Finding
     from producer.grid import DrawnGrid, GridOptions
+    from producer.repair import Repaired
     from producer.results import SweepResults
     from producer.served import ServedModel
+    from producer.verify import Verified
+    from producer.waiting import Wait
     from shared.capacity import Capacity
     from shared.doorbell import Doorbell
     from shared.queue import JobQueue, State, SweepStatus
@@ -132,7 +137,8 @@ class Client:
         """Wakes workers up."""
         from shared.doorbell import Doorbell, make_app
 
-        return Doorbell(make_app(self.settings.broker_url or self._redis_url), self.settings.pool)
+        broker, pool = self.settings.broker_url or self._redis_url, self.settings.pool
+        return Doorbell(make_app(broker, pool), pool)
 
     def submit(self, sweep: Sweep) -> Submission:
         """Queue a sweep; submitting it again is harmless and mends what is missing.
@@ -172,6 +178,13 @@ class Client:
     def status(self, reference: str) -> SweepStatus:
         """Counts and state of one sweep."""
         return self.queue.status(self.find(reference))
+
+    def waits(self, reference: str) -> tuple[Wait, ...]:
+        """Weights that its jobs wait for and no worker of the pool serves, and why."""
+        from producer.waiting import Waits
+
+        sweep_id = self.find(reference)
+        return Waits(self.queue, self.layout(sweep_id)).look(self.queue.status(sweep_id))
 
     def sweeps(self) -> list[SweepStatus]:
         """All sweeps of the pool, newest first."""
@@ -216,10 +229,15 @@ class Client:
         return self.queue.pause(self.find(reference))
 
     def resume(self, reference: str) -> State:
-        """End a pause."""
+        """End a pause.
+
+        Raises:
+            InvalidManifest: A worker would refuse it at once: its manifest can't be read.
+        """
         sweep_id = self.find(reference)
+        models = models_of(self.layout(sweep_id))
         state = self.queue.resume(sweep_id)
-        self.ring(models_of(self.layout(sweep_id)))
+        self.ring(models)
         return state
 
     def cancel(self, reference: str) -> State:
@@ -235,7 +253,13 @@ class Client:
             self.queue.delete(reference)
         return reference
 
-    def retry(self, reference: str, *, indices: Sequence[int] | None = None) -> int:
+    def dead_jobs(self, reference: str) -> list[DeadJob]:
+        """Jobs that were given up, by index, each with the command that renders it alone."""
+        from producer.dead_jobs import dead_jobs
+
+        return dead_jobs(self.queue, self.results(self.find(reference)))
+
+    def retry(self, reference: str, *, indices: Iterable[int] | None = None) -> int:
         """Revive dead jobs, all or those at ``indices``; returns how many there were.
 
         Raises:
@@ -243,14 +267,16 @@ class Client:
         """
         sweep_id = self.find(reference)
         layout = self.layout(sweep_id)
+        positions: set[int] | None = None if indices is None else set()
         for index in indices or ():
             if not 0 <= index < layout.total:
                 raise InvalidInput(
                     f"index {index} is not in sweep {sweep_id}: write one from 0 to "
                     f"{layout.total - 1}"
                 )
-        positions = None if indices is None else [layout.position_of(index) for index in indices]
-        revived = self.queue.retry(sweep_id, positions)
+            if positions is not None:
+                positions.add(layout.position_of(index))
+        revived = self.queue.retry(sweep_id, None if positions is None else sorted(positions))
         if revived:
             self.ring(models_of(layout))
         return revived
@@ -311,6 +337,64 @@ class Client:
         except UnknownSweep:
             sweep_id = pick_sweep(reference, stored_sweeps(self.storage, reference))
         return SweepResults.open(self.queue, self.storage, sweep_id)
+
+    def repair(
+        self,
+        reference: str,
+        *,
+        check: bool = False,
+        read: bool = True,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Repaired:
+        """Bring the queue in line with storage, see `producer.repair.Repairer`.
+
+        Args:
+            reference: Also of a sweep that only storage remembers.
+            check: Change nothing.
+            read: Read every image, not only look for it.
+            progress: Called with jobs looked at and jobs in all.
+        """
+        from producer.repair import Repairer
+
+        results = self.results(reference)
+        repairer = Repairer(self.queue, self.storage, self.settings.owner)
+        found = repairer.repair(
+            results.manifest.sweep_id, check=check, read=read, progress=progress
+        )
+        if not check and found.state == "running":
+            self.ring(models_of(results.layout))
+        return found
+
+    def verify(
+        self,
+        reference: str,
+        *,
+        sample: int,
+        environ: Mapping[str, str],
+        seed: int = 0,
+        max_levels: int = MAX_LEVELS,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Verified:
+        """Render a sample of its images again, each alone, and compare them.
+
+        Args:
+            sample: How many images.
+            environ: Of the process that renders, see `producer.verify.render_again`.
+            seed: Of the sample.
+            max_levels: Of 255: how far an image may be off.
+            progress: Called with images compared and images in all.
+        """
+        from producer.verify import Verified, choose, render_again, wanted_images
+
+        results = self.results(reference)
+        count, indices = self._done_indices(results)
+        chosen = wanted_images(results, choose(indices, count, sample, seed))
+        return Verified(
+            sweep_id=results.manifest.sweep_id,
+            done=count,
+            images=render_again(chosen, environ, progress=progress),
+            max_levels=max_levels,
+        )
 
     def fetch(
         self,

@@ -38,12 +38,13 @@ class Finding:
 
 
 def examine(client: Client, *, model: str | None = None) -> Iterator[Finding]:
-    """Check Redis, the bucket, the workers and the model; findings come as they are made.
+    """Check Redis, the broker, the bucket, workers and the model; findings come as they are made.
 
     Args:
         model: What is to be served; None looks at what the workers serve.
     """
     yield from _guarded("redis", lambda: _redis(client))
+    yield from _guarded("broker", lambda: _broker(client))
     yield from _guarded("storage", lambda: _storage(client))
     yield from _guarded("workers", lambda: _workers(client))
     yield from _guarded("model", lambda: _model(client, model))
@@ -73,6 +74,11 @@ def _redis(client: Client) -> Iterator[Finding]:
         yield Finding(check="redis", level="ok", text=f"version {version} answers")
     yield _persistence(facts)
     yield _eviction(facts)
+
+
+def _broker(client: Client) -> Iterator[Finding]:
+    client.doorbell.check()
+    yield Finding(check="broker", level="ok", text="takes messages for the workers")
 
 
 def _persistence(facts: dict[str, Any]) -> Finding:

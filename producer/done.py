@@ -12,15 +12,19 @@ CHUNK_POSITIONS = 1 << 20
 """Done bits asked for at once: 128 KiB, so that a large sweep costs no memory."""
 
 
-def done_positions(queue: JobQueue, sweep_id: str, total: int) -> Iterator[int]:
+def done_positions(queue: JobQueue, sweep_id: str, total: int, *, start: int = 0) -> Iterator[int]:
     """The queue's positions of the images that are done, in order.
+
+    Args:
+        total: Only positions below it.
+        start: Only those from it on; a multiple of 8.
 
     Raises:
         QueueUnavailable: Redis does not answer.
     """
-    for start in range(0, total, CHUNK_POSITIONS):
-        count = min(CHUNK_POSITIONS, total - start)
-        for number, byte in enumerate(queue.done_mask(sweep_id, start, count)):
+    for begin in range(start, total, CHUNK_POSITIONS):
+        count = min(CHUNK_POSITIONS, total - begin)
+        for number, byte in enumerate(queue.done_mask(sweep_id, begin, count)):
             if byte:
-                first = start + number * 8
+                first = begin + number * 8
                 yield from (first + bit for bit in range(8) if byte & (0x80 >> bit))

@@ -18,12 +18,6 @@ class Weights(WeightsName):
 
     jobs: int
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """What a worker must be told beside the model, as options."""
-        vae = [] if self.vae is None else [f"--vae={self.vae}"]
-        return (*vae, *(f"--lora={name}" for name in self.loras))
-
 
 def weights_of(layout: Layout) -> tuple[Weights, ...]:
     """Every set of weights of a sweep, in the order of its blocks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -157,7 +157,7 @@ class Submitter:
             if self._may_reuse(model, held, results)
             for position, size in held.items()
         }
-        self._commit(sweep.id, epoch, usable)
+        commit_stored(self._queue, sweep.id, usable, epoch=epoch)
         return len(usable)
 
     def _may_reuse(self, model: str, held: Mapping[int, int], results: SweepResults) -> bool:
@@ -177,27 +177,51 @@ class Submitter:
         jobs = sum(block.size for block in results.layout.blocks if block.model == model)
         return len(held) == jobs
 
-    def _commit(self, sweep_id: str, epoch: int, sizes: Mapping[int, int]) -> None:
-        from shared.queue import CommitGroup
 
-        group = CommitGroup(
-            sweep_id=sweep_id,
-            epoch=epoch,
-            positions=tuple(sizes),
-            bytes=tuple(sizes.values()),
-            reused=True,
-        )
-        self._queue.commit(None, [group])
+def commit_stored(
+    queue: JobQueue,
+    sweep_id: str,
+    sizes: Mapping[int, int],
+    *,
+    epoch: int | None = None,
+    flagged: Collection[int] = (),
+) -> None:
+    """Count images that storage holds already as done.
+
+    Args:
+        sizes: Position to bytes.
+        epoch: Of the sweep; the present one if not given.
+        flagged: Positions whose image a safety checker blacked out, as far as that is known.
+    """
+    from shared.queue import CommitGroup
+
+    if not sizes:
+        return
+    group = CommitGroup(
+        sweep_id=sweep_id,
+        epoch=queue.status(sweep_id).epoch if epoch is None else epoch,
+        positions=tuple(sizes),
+        bytes=tuple(sizes.values()),
+        reused=True,
+        flagged=tuple(flagged),
+    )
+    queue.commit(None, [group])
 
 
 def make_record(sweep: Sweep, owner: str) -> SweepRecord:
     """What the queue is told of a sweep."""
+    return record_of(sweep.layout, owner, priority=sweep.priority, weight=sweep.weight)
+
+
+def record_of(layout: Layout, owner: str, *, priority: int = 0, weight: float = 1.0) -> SweepRecord:
+    """What the queue is told of a sweep of which there is no more than its manifest."""
     from shared.queue import BlockSpec, SweepRecord
 
+    manifest = layout.manifest
     return SweepRecord(
-        id=sweep.id,
-        digest=sweep.manifest.digest,
-        manifest=sweep.manifest.text,
+        id=manifest.sweep_id,
+        digest=manifest.digest,
+        manifest=manifest.text,
         blocks=tuple(
             BlockSpec(
                 model=block.model,
@@ -206,11 +230,11 @@ def make_record(sweep: Sweep, owner: str) -> SweepRecord:
                 size=block.size,
                 cost=block.cost,
             )
-            for block in sweep.layout.blocks
+            for block in layout.blocks
         ),
         owner=owner,
-        priority=sweep.priority,
-        weight=sweep.weight,
+        priority=priority,
+        weight=weight,
     )
 
 

@@ -7,12 +7,12 @@ compressed bytes, which depend on the version of the compressor: equal rows have
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
+from shared.bounded_json import read_json
 from shared.canonical import canonical_json, sha256_hex
 from shared.errors import InvalidManifest, InvalidSweep
 from shared.fields import Value
@@ -81,10 +81,9 @@ def unpack_chunk(digest: str, body: bytes) -> object:
     if hashlib.sha256(text).hexdigest() != digest:
         raise InvalidManifest(f"chunk {digest[:12]} holds something else than its name says")
     try:
-        content: object = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidManifest(f"chunk {digest[:12]} is not JSON ({exc})") from exc
-    return content
+        return read_json(text.decode(), f"chunk {digest[:12]}")
+    except UnicodeDecodeError as exc:
+        raise InvalidManifest(f"chunk {digest[:12]}: not JSON ({exc.reason})") from exc
 
 
 def columns_of(rows: Sequence[Sequence[Value]]) -> list[list[Value]]:

@@ -6,6 +6,7 @@
         InvalidManifest     a manifest from a stranger that breaks the schema
         InvalidSettings     a URL, bucket, credential or folder that cannot be right
           NoPool            no pool is named, and no stack runs here
+          QueueRefused      a QueueError too: Redis does not let us in; a worker that runs waits
         UnknownSweep        no sweep of that name in this pool
         SweepConflict       another sweep of that id in this pool
       QueueError
@@ -13,6 +14,7 @@
         LeaseLost           another worker owns the jobs: stop, keep what is stored
       StorageError          keep the image, retry the upload
         ObjectMissing       no object under that key
+        ObjectTooLarge      more bytes than its reader bears
       ModelError            not there, pickle only, not allowed: this worker can't serve it
       RenderError           this job's own fault; its batch mates go on
         OutOfMemory         split the batch and try again
@@ -96,6 +98,10 @@ class QueueUnavailable(QueueError):
     """Redis does not answer: callers retry with backoff, work in hand is kept."""
 
 
+class QueueRefused(InvalidSettings, QueueError):
+    """Redis answers, and credentials, rights, TLS or what it is are wrong: a setting to mend."""
+
+
 class LeaseLost(QueueError):
     """The lease is over: its holder stops, what it stored stays."""
 
@@ -113,6 +119,14 @@ class ObjectMissing(StorageError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"no object {key!r} in storage")
+        self.key = key
+
+
+class ObjectTooLarge(StorageError):
+    """The object has more bytes than its reader bears: nothing of it was read."""
+
+    def __init__(self, key: str, size: int, limit: int) -> None:
+        super().__init__(f"object {key!r} has {size:,} bytes: at most {limit:,} are read")
         self.key = key
 
 

@@ -69,6 +69,7 @@ def encode_png(
     job: Mapping[str, object],
     digest: str,
     pin: Mapping[str, object] | None = None,
+    flagged: bool = False,
 ) -> bytes:
     """The PNG that is stored: the same pixels and arguments always give the same bytes.
 
@@ -80,11 +81,14 @@ def encode_png(
         job: Every field of the job, by name; values fit for JSON.
         digest: The job's identity, 64 hexadecimal digits.
         pin: What the worker had loaded: weights, dtype, renderer.
+        flagged: The checkpoint's safety checker blacked it out: whoever reuses it has to know.
 
     Raises:
         InvalidInput: A text is not valid Unicode (a lone surrogate), or a number not finite.
     """
     record = {"digest": digest, "job": dict(job), "pin": dict(pin or {}), "version": VERSION}
+    if flagged:
+        record["flagged"] = True
     chunks = PngInfo()
     try:
         # PngInfo picks tEXt where Latin-1 is enough, which older tools want, else UTF-8 iTXt.
@@ -140,7 +144,8 @@ def read_metadata(image: bytes | Path) -> dict[str, object]:
         image: The file's bytes, or where it is.
 
     Returns:
-        ``{"version": 1, "digest": ..., "job": {...}, "pin": {...}}``.
+        ``{"version": 1, "digest": ..., "job": {...}, "pin": {...}}``, with ``"flagged": True`` in
+        an image that a safety checker blacked out.
 
     Raises:
         InvalidInput: Not a PNG, no record in it, or one that Seedbed can't have written.

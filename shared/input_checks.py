@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidInput
+from shared.slow_images import check_quick
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,6 +20,8 @@ MAX_INPUT_PIXELS = 2**25
 """Of one image: 8192 x 4096, a hundred megabytes when it is decoded."""
 IMAGE_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 """Pillow's names of what is read, and their content types; its other readers stay shut."""
+SEVERAL_JPEGS = "MPO"
+"""What Pillow calls a JPEG with pictures behind its first, which is the one that is read."""
 NOISE_TYPES = {"F16": 2, "BF16": 2, "F32": 4}
 """safetensors' names of the number formats that noise may have, and bytes a number."""
 NOISE_CONTENT = "application/octet-stream"
@@ -57,7 +60,8 @@ def check_input(field: str, body: bytes) -> Checked:
         noise_shape(body)
         return Checked(content_type=NOISE_CONTENT)
     image = open_image(body)
-    return Checked(content_type=IMAGE_FORMATS[str(image.format)], size=upright_size(image))
+    form = "JPEG" if image.format == SEVERAL_JPEGS else str(image.format)
+    return Checked(content_type=IMAGE_FORMATS[form], size=upright_size(image))
 
 
 def too_long(size: int) -> InvalidInput:
@@ -75,6 +79,7 @@ def open_image(body: bytes) -> Image.Image:
     """
     from PIL import Image, UnidentifiedImageError  # not for ``seedbed --help``
 
+    check_quick(body)
     try:
         image = Image.open(io.BytesIO(body), formats=tuple(IMAGE_FORMATS))
     except UnidentifiedImageError:

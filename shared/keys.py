@@ -74,6 +74,9 @@ class Keys:
     def blocks(self, sweep_id: str) -> str:
         return f"{self.base}:blocks:{sweep_id}"
 
+    def open(self, sweep_id: str, model: str) -> str:
+        return f"{self.base}:open:{sweep_id}:{model}"
+
     def leased(self, sweep_id: str) -> str:
         return f"{self.base}:leased:{sweep_id}"
 

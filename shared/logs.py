@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from shared.errors import InvalidSettings
@@ -30,10 +31,13 @@ class FieldFormatter(logging.Formatter):
         return line
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str) -> Callable[[], None]:
     """Send this process' log to stderr; libraries speak only of warnings.
 
     Only for entry points; where a handler is installed already, it stays.
+
+    Returns:
+        Undoes it, for an entry point that may be called within a longer life, as tests do.
 
     Raises:
         InvalidSettings: There is no such level.
@@ -44,9 +48,19 @@ def configure_logging(level: str) -> None:
         )
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter())
+    root = logging.getLogger()
+    ours = [logging.getLogger(name) for name in ("worker", "producer", "shared")]
+    before = [(logger, logger.level) for logger in (root, *ours)]
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("worker", "producer", "shared"):
-        logging.getLogger(name).setLevel(level)
+    for logger in ours:
+        logger.setLevel(level)
+
+    def undo() -> None:
+        root.removeHandler(handler)
+        for logger, was in before:
+            logger.setLevel(was)
+
+    return undo
 
 
 def _shown(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import field as attribute
 from functools import cached_property
 
 from shared.axis import Axis
+from shared.bounded_json import read_json
 from shared.canonical import canonical_json, sha256_hex
 from shared.chunks import ChunkSource
 from shared.errors import InvalidManifest, InvalidSweep
@@ -156,30 +156,13 @@ def parse_manifest(text: str, chunks: ChunkSource | None = None) -> Manifest:
         raise InvalidManifest(
             f"manifest: {len(text):,} characters, at most {MAX_MANIFEST_BYTES:,} bytes are allowed"
         )
-    try:
-        data = json.loads(text, object_pairs_hook=_members, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidManifest(f"manifest: not JSON ({exc})") from exc
+    data = read_json(text, "manifest")
     try:
         manifest = _manifest(data, chunks or _NoChunks())
         check_totals(manifest)
     except InvalidSweep as exc:
         raise InvalidManifest(f"manifest: {exc}") from exc
     return manifest
-
-
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object's members; of two alike, readers would not agree which one counts."""
-    members: dict[str, object] = {}
-    for name, value in pairs:
-        if name in members:
-            raise InvalidManifest(f"manifest: member {shown(name)} is given twice: keep one")
-        members[name] = value
-    return members
-
-
-def _refuse_constant(token: str) -> object:
-    raise InvalidManifest(f"manifest: {token} is not JSON: numbers are finite")
 
 
 def _manifest(data: object, chunks: ChunkSource) -> Manifest:

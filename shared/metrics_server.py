@@ -74,10 +74,8 @@ class MetricsServer:
         self._metrics = make_wsgi_app(registry)
         self._checks = {"/healthz": healthy, "/readyz": ready}
         self._routes = routes or {}
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        kind = type("_Server", (_Server,), {"address_family": family})
         try:
-            self._server = kind((host, port), _Handler)
+            self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except (OSError, OverflowError) as exc:
             raise InvalidSettings(
                 f"metrics can't be served on {host} port {port}: {exc}; choose another port or host"
@@ -149,6 +147,10 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Somebody hung up: no news."""
         logger.debug("request ended early", extra={"client": client_address}, exc_info=True)
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(WSGIRequestHandler):

@@ -15,8 +15,8 @@ from shared.scripts import run_script, run_scripts
 class PoolClient:
     """What everything that talks to a pool's Redis stands on.
 
-    Every method raises QueueUnavailable when Redis does not serve, and InvalidSettings when what
-    answers can't be the pool's Redis.
+    Every method raises QueueUnavailable when Redis does not serve, and QueueRefused when what
+    answers can't be the pool's Redis or does not let us in.
 
     Args:
         client: With undecoded replies, as ``connect`` makes it.

@@ -37,7 +37,7 @@ from shared.queue_records import (
 )
 from shared.queue_status import malformed_sweep
 from shared.queue_views import QueueViews
-from shared.redis_connection import translated_errors
+from shared.redis_connection import text_of, translated_errors
 
 T = TypeVar("T")
 
@@ -113,6 +113,11 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         """Stop handing out its jobs. Returns its state now, as the next two do."""
         return self._change("pause", sweep_id)
 
+    def refuse(self, sweep_id: str, reason: str) -> State:
+        """Pause a sweep that no worker can read, and say why in its status until it is resumed."""
+        text = reason[:MAX_REASON_CHARACTERS].encode("utf-8", "replace")
+        return self._change("pause", sweep_id, text)
+
     def resume(self, sweep_id: str) -> State:
         """Hand out the jobs of a paused sweep again."""
         return self._change("resume", sweep_id)
@@ -141,20 +146,28 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             revived += count
         return revived
 
-    def repair(self, sweep_id: str, *, missing: Sequence[int]) -> int:
-        """Have done jobs of a finished sweep made again, because their objects are gone.
+    def repair(self, sweep_id: str, *, missing: Sequence[int], epoch: int | None = None) -> int:
+        """Have done jobs made again, because their objects are gone.
+
+        Args:
+            epoch: Of the sweep when they were found missing; the present one if not given.
 
         Returns:
-            How many were done and are pending again; 0 for a sweep that is not finished.
+            How many were done and are pending again; 0 for a sweep that is cancelled or, by now,
+            of another epoch.
         """
-        epoch = self.status(sweep_id).epoch
+        if epoch is None:
+            epoch = self.status(sweep_id).epoch
+        token = secrets.token_hex(16)
         repaired = 0
         for number, chunk in enumerate(_chunks(sorted(missing)), start=1):
-            count = self._known(
-                sweep_id, self._run("repair", sweep_id, epoch, number, _text(chunk))
-            )
-            repaired += max(count, 0)
+            reply = self._run("repair", sweep_id, epoch, token, number, _text(chunk))
+            repaired += max(self._known(sweep_id, reply), 0)
         return repaired
+
+    def pin(self, sweep_id: str, model: str, pin: str) -> bool:
+        """Pin a model of a sweep as a first claim does. Returns whether it is pinned to this."""
+        return self._known(sweep_id, self._run("pin", sweep_id, model, pin)) == 1
 
     # What a worker does with jobs
 
@@ -192,12 +205,12 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         return Claim(
             token=token,
             model=model,
-            lane=lane_reply.decode(),
-            recipe=recipe_reply.decode(),
+            lane=text_of(lane_reply),
+            recipe=text_of(recipe_reply),
             solo=bool(solo),
             shares=tuple(
                 Share(
-                    sweep_id=sweep_id.decode(),
+                    sweep_id=text_of(sweep_id),
                     epoch=int(epoch),
                     block=block,
                     positions=tuple(map(int, positions.split(b","))),
@@ -206,14 +219,19 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             ),
         )
 
-    def begin(self, token: str, refs: Sequence[JobRef], *, gpu_seconds: float) -> None:
-        """Say that jobs go to the GPU now, for ``gpu_seconds`` at most.
+    def begin(
+        self, token: str, refs: Sequence[JobRef], *, gpu_seconds: float, worker: str = ""
+    ) -> None:
+        """Say that jobs go to the GPU now, for ``gpu_seconds`` at most; others have left it.
+
+        Args:
+            worker: Who is named if it vanishes with them.
 
         Raises:
             LeaseLost: The lease is over: don't render.
         """
-        named = _by_sweep(refs)
-        if self._run("begin", token, _microseconds(gpu_seconds), *named)[0] == b"gone":
+        bound = _microseconds(gpu_seconds)
+        if self._run("begin", token, bound, worker, *_by_sweep(refs))[0] == b"gone":
             raise LeaseLost(token)
 
     def renew(self, token: str, *, lease_seconds: float, phase: Phase) -> float:
@@ -306,7 +324,7 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             raise LeaseLost(token)
         if reply[0] == b"none":
             return None
-        return FinaliseItem(sweep_id=reply[1].decode(), epoch=int(reply[2]))
+        return FinaliseItem(sweep_id=text_of(reply[1]), epoch=int(reply[2]))
 
     def finish(self, token: str, sweep_id: str, epoch: int) -> None:
         """End a sweep whose index is written.
@@ -317,8 +335,8 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         if self._run("finish", token, sweep_id, epoch) == b"gone":
             raise LeaseLost(token)
 
-    def _change(self, verb: str, sweep_id: str) -> State:
-        state: State = self._run(verb, sweep_id).decode()
+    def _change(self, verb: str, sweep_id: str, *more: bytes) -> State:
+        state: State = self._run(verb, sweep_id, *more).decode()
         if not state:
             raise UnknownSweep(sweep_id)
         return state

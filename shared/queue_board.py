@@ -11,13 +11,17 @@ from shared.capacity import Capacity, CapacityKey, read_capacity
 from shared.errors import InvalidManifest
 from shared.pool_client import PoolClient
 from shared.queue_records import Rate
-from shared.redis_connection import translated_errors
+from shared.redis_connection import text_of, translated_errors
 from shared.weights import WeightsName
 
 logger = logging.getLogger(__name__)
 
 MOST_CAPACITIES = 1000
 """Bounds the measurements kept, a few KB each: software changes, and nobody forgets the old."""
+
+
+UNREADABLE = (KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What a note that nobody of ours wrote may raise."""
 
 
 class WorkerBoard(PoolClient):
@@ -37,8 +41,16 @@ class WorkerBoard(PoolClient):
             rows: Any = self.client.hgetall(self.keys.rates)
         found = []
         for name, value in sorted(rows.items()):
-            model, lane, recipe = name.decode().split(" ")
-            found.append(Rate(model=model, lane=lane, recipe=recipe, **json.loads(value)))
+            try:
+                model, lane, recipe = name.decode().split(" ")
+                measured = json.loads(value)
+                seconds, batch = float(measured["seconds_per_job"]), int(measured["batch"])
+            except UNREADABLE:
+                logger.warning("rate left out", extra={"of": text_of(name)[:100]})
+                continue
+            found.append(
+                Rate(model=model, lane=lane, recipe=recipe, seconds_per_job=seconds, batch=batch)
+            )
         return found
 
     def note_weights(self, names: Iterable[WeightsName]) -> None:
@@ -115,15 +127,19 @@ class WorkerBoard(PoolClient):
         """What the workers that are there have announced, each with its ``id``."""
         with translated_errors():
             names: Any = self.client.smembers(self.keys.workers)
-            ids = sorted(name.decode() for name in names)
+            ids = sorted(map(text_of, names))
             if not ids:
                 return []
             infos = self.client.mget([self.keys.worker(worker_id) for worker_id in ids])
             left = [worker_id for worker_id, info in zip(ids, infos, strict=True) if info is None]
             if left:
                 self.client.srem(self.keys.workers, *left)
-        return [
-            {**json.loads(info), "id": worker_id}
-            for worker_id, info in zip(ids, infos, strict=True)
-            if info is not None
-        ]
+        found = []
+        for worker_id, info in zip(ids, infos, strict=True):
+            if info is None:
+                continue
+            try:
+                found.append({**json.loads(info), "id": worker_id})
+            except UNREADABLE:
+                logger.warning("worker left out", extra={"id": worker_id[:100]})
+        return found

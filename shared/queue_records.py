@@ -230,12 +230,13 @@ class SweepStatus:
 
     Attributes:
         reused: Done jobs whose image storage already had.
-        flagged: Images rendered for it that a safety checker blacked out.
+        flagged: Images of it that a safety checker blacked out, as far as that is known.
         bytes: Size of all stored images.
         submitted_at: Seconds since 1970, UTC.
         finished_at: When it became done or cancelled, or None.
         pins: Model key to what the workers on it have loaded.
         blocks: How many there are.
+        refused: Why a worker paused it, if one did: its manifest can't be read.
     """
 
     id: str
@@ -257,6 +258,7 @@ class SweepStatus:
     pins: dict[str, str]
     blocks: int
     flagged: int = 0
+    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +267,7 @@ class Failure:
 
     Attributes:
         attempts: Tries that were charged to it so far.
-        worker: Who reported it; empty where a lease ran out.
+        worker: Who had it.
         at: Seconds since 1970, UTC.
         dead: It is given up until somebody retries it.
     """
@@ -276,6 +278,34 @@ class Failure:
     worker: str
     at: float
     dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The jobs of a sweep, counted where they are.
+
+    Attributes:
+        total: Jobs of the sweep.
+        done: By the counter.
+        bits: Done by the bits.
+        claimable: Beyond a cursor, to be tried again or to be run alone; on a cancelled sweep
+            only some of those that are pending no more.
+        leased: In somebody's hands.
+        dead: Given up.
+    """
+
+    total: int
+    done: int
+    bits: int
+    claimable: int
+    leased: int
+    dead: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether every job is somewhere, and the done ones are counted right."""
+        places = self.bits + self.claimable + self.leased + self.dead
+        return self.done == self.bits and places == self.total
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,8 +30,8 @@ def read_status(
     Raises:
         QueueError: The hash is not one of ours.
     """
-    fields = {name.decode(): value.decode() for name, value in row.items()}
     try:
+        fields = {name.decode(): value.decode() for name, value in row.items()}
         total, done = int(fields["total"]), int(fields["done"])
         state = fields["state"]
         if state not in STATES:
@@ -61,22 +61,30 @@ def read_status(
             },
             blocks=blocks,
             flagged=int(fields.get("flagged", 0)),
+            refused=fields.get("refused", ""),
         )
     except (KeyError, ValueError) as error:
         raise malformed_sweep(sweep_id) from error
 
 
 def read_failure(position: bytes, text: bytes) -> Failure:
-    """A failure from its entry in Redis; a reason cut inside a character stays readable."""
-    entry: dict[str, Any] = json.loads(text.decode("utf-8", "replace"))
-    return Failure(
-        position=int(position),
-        attempts=entry["attempts"],
-        reason=entry["reason"],
-        worker=entry["worker"],
-        at=int(entry["at"]) / 1e6,
-        dead=entry["dead"],
-    )
+    """A failure from its entry in Redis; a reason cut inside a character stays readable.
+
+    Raises:
+        QueueError: No script of ours wrote it.
+    """
+    try:
+        entry: dict[str, Any] = json.loads(text.decode("utf-8", "replace"))
+        return Failure(
+            position=int(position),
+            attempts=int(entry["attempts"]),
+            reason=str(entry["reason"]),
+            worker=str(entry["worker"]),
+            at=int(entry["at"]) / 1e6,
+            dead=bool(entry["dead"]),
+        )
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise QueueError(f"failure of position {position!r:.40} is malformed") from error
 
 
 def segment_ranges(start: int, count: int) -> list[tuple[int, int, int]]:

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from shared.errors import QueueError, UnknownSweep
+from redis.exceptions import ResponseError
+
+from shared.errors import InvalidManifest, QueueError, UnknownSweep
+from shared.manifest import MAX_MANIFEST_BYTES
 from shared.pool_client import PoolClient
-from shared.queue_records import Failure, SweepStatus
+from shared.queue_records import Census, Failure, SweepStatus
 from shared.queue_status import (
     join_mask,
     malformed_sweep,
@@ -17,9 +20,12 @@ from shared.queue_status import (
     read_status,
     segment_ranges,
 )
-from shared.redis_connection import translated_errors
+from shared.redis_connection import error_code, text_of, translated_errors
 
 logger = logging.getLogger(__name__)
+
+POSITIONS_PER_TRIP = 1000
+"""Positions whose holders are read in one round trip."""
 
 STATUSES_PER_TRIP = 1000
 """Sweeps whose status is read in one round trip."""
@@ -46,7 +52,7 @@ class QueueViews(PoolClient):
         """All sweeps of the pool, newest first; malformed ones are logged and left out."""
         with translated_errors():
             names: Any = self.client.zrevrange(self.keys.sweeps, 0, -1)
-        ids = [name.decode() for name in names]
+        ids = [text_of(name) for name in names]
         found = []
         for first in range(0, len(ids), STATUSES_PER_TRIP):
             for status in self._statuses(ids[first : first + STATUSES_PER_TRIP]):
@@ -57,12 +63,30 @@ class QueueViews(PoolClient):
         return found
 
     def manifest(self, sweep_id: str) -> str:
-        """The manifest as it was submitted."""
+        """The manifest as it was submitted.
+
+        Raises:
+            UnknownSweep: There is none.
+            InvalidManifest: What is there is no text, or so long that it is not read.
+        """
+        key = self.keys.manifest(sweep_id)
         with translated_errors():
-            text: Any = self.client.get(self.keys.manifest(sweep_id))
-        if text is None:
-            raise UnknownSweep(sweep_id)
-        manifest: str = text.decode()
+            try:
+                text: Any = self.client.getrange(key, 0, MAX_MANIFEST_BYTES)
+            except ResponseError as exc:
+                if error_code(str(exc)) != "WRONGTYPE":
+                    raise
+                raise InvalidManifest(f"manifest: {key} in Redis is no string") from exc
+            if not text and not self.client.exists(key):
+                raise UnknownSweep(sweep_id)
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise InvalidManifest(
+                f"manifest: longer than the {MAX_MANIFEST_BYTES:,} bytes that are allowed"
+            )
+        try:
+            manifest: str = text.decode()
+        except UnicodeDecodeError as exc:
+            raise InvalidManifest("manifest: not UTF-8") from exc
         return manifest
 
     def failures(self, sweep_id: str, limit: int = 100) -> list[Failure]:
@@ -74,7 +98,10 @@ class QueueViews(PoolClient):
         """Every job that failed and is not done since, in no order; maybe one of them twice."""
         with translated_errors():
             for position, text in self.client.hscan_iter(self.keys.failures(sweep_id), count=1000):
-                yield read_failure(position, text)
+                try:
+                    yield read_failure(position, text)
+                except QueueError as error:
+                    logger.warning("failure left out", extra={"error": str(error)})
 
     def done_mask(self, sweep_id: str, start: int, count: int) -> bytes:
         """Done bits of positions start..start+count-1, most significant bit first.
@@ -92,6 +119,27 @@ class QueueViews(PoolClient):
             stored = pipeline.execute()
         wanted = [last - first + 1 for _, first, last in ranges]
         return join_mask(list(zip(wanted, stored, strict=True)), count)
+
+    def leased_among(self, sweep_id: str, positions: Sequence[int]) -> set[int]:
+        """Those of the positions that somebody holds at this moment."""
+        held: set[int] = set()
+        for first in range(0, len(positions), POSITIONS_PER_TRIP):
+            asked = positions[first : first + POSITIONS_PER_TRIP]
+            with translated_errors():
+                holders: Any = self.client.hmget(self.keys.leased(sweep_id), list(map(str, asked)))
+            held |= {
+                position
+                for position, holder in zip(asked, holders, strict=True)
+                if holder is not None
+            }
+        return held
+
+    def census(self, sweep_id: str) -> Census:
+        """Where all jobs of a sweep are, counted in one moment."""
+        counts = self._run("census", sweep_id)
+        if not counts:
+            raise UnknownSweep(sweep_id)
+        return Census(*counts)
 
     def live(self, refs: Iterable[tuple[str, int]]) -> set[str]:
         """Those of the (sweep id, epoch) that still want their jobs."""
@@ -113,7 +161,16 @@ class QueueViews(PoolClient):
 
     def models_with_work(self) -> list[str]:
         """Models with claimable jobs, jobs under expired leases among them."""
-        return sorted({model.decode() for model in self._run("work", "")})
+        return sorted({text_of(model) for model in self._run("work", "")})
+
+    def open_models(self, sweep_id: str, models: Sequence[str]) -> tuple[str, ...]:
+        """Those of the models of which the sweep has jobs that nobody holds."""
+        with translated_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for model in models:
+                pipeline.exists(self.keys.open(sweep_id, model))
+            found = pipeline.execute()
+        return tuple(model for model, there in zip(models, found, strict=True) if there)
 
     def _statuses(self, sweep_ids: Sequence[str]) -> list[SweepStatus | QueueError | None]:
         with translated_errors():

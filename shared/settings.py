@@ -35,6 +35,8 @@ POOL_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 BUCKET_PATTERN = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 """What boto3 accepts; AWS' own rules are stricter, other servers' are not."""
 MAX_OWNER_CHARS = 128
+MAX_PREFIX_BYTES = 500
+"""An S3 key has 1024 at most, and an image's own part of it 512."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,11 @@ class Settings:
                 f"3 to 255 letters, digits, '.', '_' or '-'"
             )
         folders = self.prefix.strip("/").split("/") if self.prefix.strip("/") else []
+        if len(self.prefix.encode(errors="replace")) > MAX_PREFIX_BYTES:
+            raise InvalidSettings(
+                f"SEEDBED_PREFIX has {len(self.prefix.encode(errors='replace'))} bytes: "
+                f"at most {MAX_PREFIX_BYTES} are allowed, write a shorter one"
+            )
         if not self.prefix.isprintable() or any(name in ("", ".", "..") for name in folders):
             raise InvalidSettings(
                 f"SEEDBED_PREFIX is {shown(self.prefix)}: write plain folders such as team/shapes"

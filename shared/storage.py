@@ -1,4 +1,4 @@
-"""Objects in one S3 bucket, under one prefix: the only file that knows boto3.
+"""Objects in one S3 bucket, under one prefix: with storage_clock.py, what knows boto3.
 
 Only ``connect`` and ``check`` raise InvalidSettings. Everything else that goes wrong is a
 StorageError: a worker with images in its hands keeps them and tries again, whatever the reason.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -35,7 +37,9 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
-from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError
+from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, ObjectTooLarge, StorageError
+from shared.network_faults import network_fault
+from shared.storage_clock import StorageClock
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,10 +75,22 @@ UNREACHABLE = (BotoConnectionError, HTTPClientError, IncompleteReadError)
 """The network's fault, or a server that is down; botocore's other errors are made on this side."""
 
 MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
-REFUSED_CODES = frozenset(
-    {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+EMPTY_CODES = frozenset({"416", "InvalidRange"})
+"""What is asked for lies beyond the object's end."""
+REFUSED_CODES = {
+    "InvalidAccessKeyId": "does not know this access key: check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "does not accept the secret of this access key: check "
+    "AWS_SECRET_ACCESS_KEY",
+    "AccessDenied": "knows this access key and lets it do too little: allow it to list, read and "
+    "write the bucket, or use another in AWS_ACCESS_KEY_ID",
+} | dict.fromkeys(
+    ("403", "401", "Forbidden"),
+    "refuses these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they "
+    "may list, read and write the bucket",
 )
+"""S3's error code to what it means for whoever set the credentials."""
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+SKEWED_CODE = "RequestTimeTooSkewed"
 REGION_CODES = frozenset(
     {
         "301",
@@ -151,7 +167,9 @@ class Storage:
             )
             region = settings.s3_region or session.region_name or ("us-east-1" if url else None)
             client = session.client("s3", endpoint_url=url, region_name=region, config=config)
+            StorageClock().watch(client)
             has_credentials = session.get_credentials() is not None
+            _check_bundle(session)
         except ProfileNotFound as exc:
             raise InvalidSettings(
                 "AWS_PROFILE names a profile that is in no AWS configuration file: "
@@ -207,11 +225,12 @@ class Storage:
         except BOTO_ERRORS as exc:
             raise self._failed("store", key, exc) from exc
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, most_bytes: int | None = None) -> bytes:
         """The whole object.
 
         Raises:
             ObjectMissing: There is none.
+            ObjectTooLarge: It has more than ``most_bytes``.
         """
         full = self._full(key)
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -219,6 +238,11 @@ class Storage:
                 answer = self._client.get_object(Bucket=self._bucket, Key=full)
                 # not `with answer["Body"]`: that yields urllib3's stream, with urllib3's errors
                 with closing(answer["Body"]) as stream:
+                    if (
+                        most_bytes is not None
+                        and (size := answer.get("ContentLength", 0)) > most_bytes
+                    ):
+                        raise ObjectTooLarge(key, size, most_bytes)
                     return stream.read()
             except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as exc:
                 # boto3 retries requests, not bodies that break off half-way.
@@ -287,15 +311,46 @@ class Storage:
 
         For the keys of a batch or two; for all of a sweep, ``list`` asks once per 1,000 keys.
         """
+        return self._in_parallel(self.size, keys)
+
+    def holding(self, keys: Iterable[str], *, first: bytes) -> dict[str, int]:
+        """Bytes of those of ``keys`` whose objects begin with ``first``, looked up as by ``sizes``.
+
+        A HEAD is not taken at its word: gateways and caches have been known to answer 200 for
+        what is not there, and an image believed to be stored is never made.
+        """
+        return self._in_parallel(lambda key: self._size_if_begins(key, first), keys)
+
+    def _size_if_begins(self, key: str, first: bytes) -> int | None:
+        if self.size(key) is None:
+            return None
+        full = self._full(key)
+        try:
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=full, Range=f"bytes=0-{len(first) - 1}"
+            )
+            with closing(answer["Body"]) as stream:
+                if stream.read(len(first)) != first:
+                    return None
+        except BOTO_ERRORS as exc:
+            if _code(exc) in MISSING_CODES or _code(exc) in EMPTY_CODES:
+                return None
+            raise self._failed("look up", key, exc) from exc
+        whole = answer.get("ContentRange", "").rpartition("/")[2]
+        return int(whole) if whole.isdecimal() else answer["ContentLength"]
+
+    def _in_parallel(
+        self, look_up: Callable[[str], int | None], keys: Iterable[str]
+    ) -> dict[str, int]:
         wanted = tuple(dict.fromkeys(keys))
         if len(wanted) <= 1:
-            found: Iterable[int | None] = tuple(self.size(key) for key in wanted)
+            found: Iterable[int | None] = tuple(look_up(key) for key in wanted)
         else:
             with ThreadPoolExecutor(
                 min(PARALLEL_REQUESTS, len(wanted)), thread_name_prefix="storage"
             ) as threads:
                 try:
-                    found = tuple(threads.map(self.size, wanted))
+                    found = tuple(threads.map(look_up, wanted))
                 except BaseException:
                     threads.shutdown(wait=False, cancel_futures=True)
                     raise
@@ -384,13 +439,17 @@ class Storage:
         if verb == "read" and code in MISSING_CODES:
             return ObjectMissing(key)
         what = f"cannot {verb} {self.uri(key)}"
+        if code == SKEWED_CODE:
+            return StorageError(
+                f"{what}: {self._endpoint} finds this machine's clock wrong, and does not say what "
+                f"its own is: set the clock"
+            )
         if code is not None:
             return StorageError(f"{what}: {self._endpoint} says {code}")
+        if isinstance(exc, SSLError):
+            return StorageError(f"{what}: {self._tls_fault(exc)}")
         if isinstance(exc, UNREACHABLE):
-            return StorageError(
-                f"{what}: nobody answers at {self._endpoint} ({type(exc).__name__}); "
-                f"start it, or mend SEEDBED_S3_ENDPOINT_URL"
-            )
+            return StorageError(f"{what}: {self._unreachable(exc)}")
         return StorageError(f"{what}: {_line(exc)}")
 
     def _refused(self, exc: Exception) -> InvalidSettings | StorageError:
@@ -407,17 +466,14 @@ class Storage:
                 f"letters, digits, '.' or '-'"
             )
         if code in REFUSED_CODES:
-            return InvalidSettings(
-                f"{where} refuses these credentials ({code}): check AWS_ACCESS_KEY_ID and "
-                f"AWS_SECRET_ACCESS_KEY, and that they may list, read and write the bucket"
-            )
+            return InvalidSettings(f"{where} {REFUSED_CODES[code]} ({code})")
         if code in EXPIRED_CODES:
             return InvalidSettings(f"{where} says the AWS session is over ({code}): sign in again")
         if code in REGION_CODES:
             return InvalidSettings(
                 f"{where} is in another region ({code}): set SEEDBED_S3_REGION to the bucket's"
             )
-        if code == "RequestTimeTooSkewed":
+        if code == SKEWED_CODE:
             return InvalidSettings(f"{where} finds this machine's clock wrong: set the clock")
         if isinstance(exc, NoCredentialsError):
             return InvalidSettings(
@@ -425,10 +481,7 @@ class Storage:
                 f"or AWS_PROFILE"
             )
         if isinstance(exc, SSLError):
-            return InvalidSettings(
-                f"{self._endpoint} offers no TLS that is trusted here: mend "
-                f"SEEDBED_S3_ENDPOINT_URL, or name its certificate in AWS_CA_BUNDLE"
-            )
+            return InvalidSettings(self._tls_fault(exc))
         if isinstance(exc, ResponseParserError):
             return self._not_s3()
         if code is None and not isinstance(exc, UNREACHABLE):
@@ -437,10 +490,58 @@ class Storage:
             )
         return self._failed("list", "", exc)
 
+    def _tls_fault(self, exc: Exception) -> str:
+        fault = network_fault(exc)
+        if fault is not None and fault.kind == "plain":
+            return (
+                f"{self._endpoint} does not speak TLS: write http:// in SEEDBED_S3_ENDPOINT_URL, "
+                f"or the port on which it does"
+            )
+        detail = "the handshake failed" if fault is None else fault.detail
+        return (
+            f"the certificate of {self._endpoint} is not trusted here ({detail}): name its "
+            f"authority's file in AWS_CA_BUNDLE, or mend SEEDBED_S3_ENDPOINT_URL"
+        )
+
+    def _unreachable(self, exc: Exception) -> str:
+        fault = network_fault(exc)
+        if fault is not None and fault.kind == "host":
+            return (
+                f"the host of {self._endpoint} is not found ({fault.detail}): "
+                f"check SEEDBED_S3_ENDPOINT_URL"
+            )
+        if fault is not None and fault.kind == "refused":
+            why = "nobody listens there"
+        elif isinstance(exc, ConnectionClosedError) and self._endpoint.startswith("http://"):
+            why = "it hangs up at once; if it speaks TLS, write https://"
+        else:
+            why = type(exc).__name__
+        return (
+            f"nobody answers at {self._endpoint} ({why}): start it, or mend SEEDBED_S3_ENDPOINT_URL"
+        )
+
     def _not_s3(self) -> InvalidSettings:
         return InvalidSettings(
             f"{self._endpoint} answers, but not as S3: set SEEDBED_S3_ENDPOINT_URL to an S3 API"
         )
+
+
+def _check_bundle(session: boto3.Session) -> None:
+    """Raise InvalidSettings for certificates that boto3 would stumble over at its first request."""
+    bundle = session._session.get_config_variable("ca_bundle")
+    if not bundle:
+        return
+    context = ssl.create_default_context()
+    try:
+        if Path(bundle).is_dir():
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except OSError as exc:
+        raise InvalidSettings(
+            f"AWS_CA_BUNDLE is {bundle!r}, which can't be used "
+            f"({exc.strerror or getattr(exc, 'reason', exc)}): write the path of a PEM file"
+        ) from exc
 
 
 def _code(exc: Exception) -> str | None:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from shared.chunks import ChunkSource, chunk_key
-from shared.errors import InvalidManifest, ObjectMissing
+from shared.chunks import MAX_CHUNK_BYTES, ChunkSource, chunk_key
+from shared.errors import InvalidManifest, ObjectMissing, ObjectTooLarge
 
 if TYPE_CHECKING:
     from shared.storage import Storage
@@ -30,16 +30,18 @@ class StoredChunks:
         """One chunk, compressed.
 
         Raises:
-            InvalidManifest: Storage answers that there is none.
+            InvalidManifest: Storage answers that there is none, or one of no bearable size.
             StorageError: Storage does not answer.
         """
         try:
-            return self._storage.get(chunk_key(digest))
+            return self._storage.get(chunk_key(digest), most_bytes=MAX_CHUNK_BYTES)
         except ObjectMissing as exc:
             raise InvalidManifest(
                 f"chunk {chunk_key(digest)} of its rows is gone from storage: submit the sweep "
                 f"again, and resume it"
             ) from exc
+        except ObjectTooLarge as exc:
+            raise InvalidManifest(f"chunk {digest[:12]} of its rows is none: {exc}") from exc
 
 
 def upload_chunks(storage: Storage, source: ChunkSource, digests: Iterable[str]) -> int:

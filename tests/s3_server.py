@@ -22,6 +22,7 @@ from producer.services.s3_server import rclone_command, rclone_environ
 from shared.errors import InvalidSettings, StorageError
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.certificates import Identity
 
 BUCKET = "seedbed"
 START_SECONDS = 40.0
@@ -38,6 +39,9 @@ class S3Server:
     secret_key: str
     folder: Path
     process: subprocess.Popen[bytes]
+    outsider: tuple[str, str] | None = None
+    """A key that is known and may do nothing with the bucket, and its secret."""
+    https_url: str | None = None
 
     def settings(self, **values: object) -> Settings:
         """Settings that reach it."""
@@ -73,19 +77,25 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def rclone_server() -> Iterator[S3Server]:
-    """``rclone serve s3`` over a temporary folder, with the embedded stack's own flags."""
+def rclone_server(tls: Identity | None = None) -> Iterator[S3Server]:
+    """``rclone serve s3`` over a temporary folder, with the embedded stack's own flags.
+
+    Args:
+        tls: Speak TLS only, under this name; AWS_CA_BUNDLE has to know its authority.
+    """
     binary = find_binary("rclone")
     with _scratch() as folder:
         (folder / "objects" / BUCKET).mkdir(parents=True)
         port = free_ports(1)[0]
         access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
         command = rclone_command(Path(binary), folder / "objects", port=port)
+        if tls is not None:
+            command = (*command, "--cert", str(tls.certificate), "--key", str(tls.key))
         environ = rclone_environ(os.environ, access_key=access_key, secret_key=secret_key)
         with _running(command, folder=folder, environ=environ) as process:
             server = S3Server(
                 name="rclone",
-                url=f"http://127.0.0.1:{port}",
+                url=f"{'http' if tls is None else 'https'}://127.0.0.1:{port}",
                 access_key=access_key,
                 secret_key=secret_key,
                 folder=folder / "objects" / BUCKET,
@@ -96,8 +106,12 @@ def rclone_server() -> Iterator[S3Server]:
 
 
 @contextmanager
-def seaweed_server() -> Iterator[S3Server]:
-    """SeaweedFS with its S3 gateway, all parts in one process."""
+def seaweed_server(tls: Identity | None = None) -> Iterator[S3Server]:
+    """SeaweedFS with its S3 gateway, all parts in one process.
+
+    Args:
+        tls: Speak TLS as well, on a port of its own.
+    """
     binary = find_binary("weed")
     with _scratch() as folder:
         access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
@@ -106,17 +120,27 @@ def seaweed_server() -> Iterator[S3Server]:
             "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        outsider = secrets.token_hex(8), secrets.token_hex(16)
+        other = {
+            "name": "outsider",
+            "credentials": [{"accessKey": outsider[0], "secretKey": outsider[1]}],
+            "actions": ["Read:elsewhere", "List:elsewhere"],
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity, other]}))
         (folder / "data").mkdir()
         names = ("master.port", "volume.port", "filer.port", "s3.port")
         grpc = tuple(f"{name}.grpc" for name in names)
-        ports = dict(zip((*names, *grpc), free_ports(8), strict=True))
+        *found, https_port = free_ports(9)
+        ports = dict(zip((*names, *grpc), found, strict=True))
         command = [binary, "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         command += [f"-dir={folder / 'data'}", f"-s3.config={folder / 's3.json'}"]
         command += [f"-{name}={port}" for name, port in ports.items()]
         command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
         command += ["-s3.localSocket=", "-filer.localSocket=", "-s3.iam=false"]
         command += ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false"]
+        if tls is not None:
+            command += [f"-s3.port.https={https_port}"]
+            command += [f"-s3.cert.file={tls.certificate}", f"-s3.key.file={tls.key}"]
         with _running(command, folder=folder) as process:
             server = S3Server(
                 name="seaweedfs",
@@ -125,6 +149,8 @@ def seaweed_server() -> Iterator[S3Server]:
                 secret_key=secret_key,
                 folder=folder / "data",
                 process=process,
+                outsider=outsider,
+                https_url=None if tls is None else f"https://127.0.0.1:{https_port}",
             )
             _wait_until_ready(server)
             yield server

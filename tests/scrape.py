@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -34,6 +35,18 @@ def scrape(port: int) -> Samples:
     status, text = ask(port, "/metrics")
     assert status == 200, text
     return samples_of(text)
+
+
+def scrape_openmetrics(port: int) -> set[str]:
+    """Names of the families, as Prometheus itself asks for them: in the OpenMetrics format."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics")
+    request.add_header("Accept", "application/openmetrics-text; version=1.0.0")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert "openmetrics" in answer.headers["Content-Type"]
+        return {
+            found.name
+            for found in openmetrics.text_string_to_metric_families(answer.read().decode())
+        }
 
 
 def samples_of(text: str) -> Samples:

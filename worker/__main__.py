@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Run a worker from the environment that `seedbed worker` prepares.
 
     Args:
-        arguments: None, or ``show`` or ``show-json``: tell what would be in force, and end.
+        arguments: None; ``show`` or ``show-json``: tell what would be in force, and end; or
+            ``verify``: render what standard input asks for, compare it with storage, and end.
 
     Returns:
         The exit code.
@@ -36,6 +37,11 @@ def main(arguments: Sequence[str] = ()) -> int:
         try:
             configure_logging(os.environ.get("SEEDBED_LOG_LEVEL", "INFO"))
             options = WorkerOptions.from_json(os.environ[VARIABLE])
+            if "verify" in arguments:
+                from worker.verifying import verify
+
+                verify(Settings.resolve({}, os.environ), options, sys.stdin.read())
+                return 0
             if arguments:
                 from worker.showing import show
 
@@ -53,7 +59,8 @@ def main(arguments: Sequence[str] = ()) -> int:
 
             process = WorkerProcess(settings, options, health=health, metrics=metrics)
         except SeedbedError as exc:
-            print(f"seedbed worker: {exc}", file=sys.stderr, flush=True)
+            who = "error" if "verify" in arguments else "seedbed worker"
+            print(f"{who}: {exc}", file=sys.stderr, flush=True)
             return 2 if isinstance(exc, ModelError) else exc.exit_code
         except KeyboardInterrupt:
             return 130

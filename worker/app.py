@@ -5,22 +5,45 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
+from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from kombu.exceptions import OperationalError
 
-from shared.doorbell import CONNECT_SECONDS, SERVE_TASK, doorbell_queue, make_app
-from shared.errors import InvalidSettings, QueueUnavailable
-from shared.settings import VARIABLES, hidden
+from shared.doorbell import SERVE_TASK, doorbell_queue, make_app
+
+REMOTE_COMMANDS = frozenset({"ping", "cancel_consumer"})
+"""Of Celery's remote control, what the pool uses; whoever may ring a doorbell could send others,
+``shutdown`` and ``pool_shrink`` among them."""
+
+RECONNECT_SECONDS = {"interval_start": 1, "interval_step": 1, "interval_max": 5}
+"""Between looks at a broker that is away. kombu's own go up to 30 s: as long would a worker with
+nothing to do stay deaf after an outage of minutes."""
 
 logger = logging.getLogger(__name__)
 
 
-def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
+class EagerConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer, which finds a broker that is back within seconds."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes."""
+        return super().ensure_connected(eager(conn))
+
+
+def eager(connection: Any) -> Any:
+    """The connection, with RECONNECT_SECONDS between its attempts to connect."""
+    connection.ensure_connection = partial(connection.ensure_connection, **RECONNECT_SECONDS)
+    return connection
+
+
+def make_worker_app(broker_url: str, pool: str, serve: Callable[[str], int]) -> Celery:
     """A Celery app whose only task calls ``serve`` with a model's key."""
-    app = make_app(broker_url)
+    app = make_app(broker_url, pool)
     app.conf.update(
         worker_pool="threads",  # solo can't answer pings while busy, prefork hides the drain
         worker_concurrency=1,
@@ -39,25 +62,6 @@ def make_worker_app(broker_url: str, serve: Callable[[str], int]) -> Celery:
 
     app.task(serve, name=SERVE_TASK, ignore_result=True)
     return app
-
-
-def check_broker(app: Celery, broker_url: str) -> None:
-    """Ask the broker once whether it is there: Celery itself would try for ever, and say little.
-
-    Raises:
-        InvalidSettings: The URL can't be a broker's.
-        QueueUnavailable: It does not answer, or does not let us in.
-    """
-    place = f"{VARIABLES['broker_url']} {hidden(broker_url)!r}"
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=CONNECT_SECONDS)
-    except (KeyError, ImportError) as exc:
-        raise InvalidSettings(
-            f"{place} is of a kind that Celery has no transport for: {exc.args[0]}"
-        ) from exc
-    except (OperationalError, OSError) as exc:
-        raise QueueUnavailable(f"the broker at {place} does not answer: {exc}") from exc
 
 
 def stop_listening(app: Celery, *, hostname: str, pool: str, model: str) -> None:
@@ -89,6 +93,9 @@ def run_app(
         on_drain: Called in the signal's handler: the worker is asked to end.
     """
 
+    for name in set(Panel.data) - REMOTE_COMMANDS:
+        Panel.data[name] = _not_offered
+
     def ready(sender: Any, **_: Any) -> None:
         def listen(model: str) -> None:
             # what Celery's own add_consumer command does, on the consumer's thread
@@ -109,6 +116,8 @@ def run_app(
             queues=[doorbell_queue(pool, model) for model in models],
             without_gossip=True,
             without_mingle=True,
+            without_heartbeat=True,  # nobody listens to its events
+            consumer_cls=EagerConsumer,
             loglevel="WARNING",
             quiet=True,
         )
@@ -117,3 +126,9 @@ def run_app(
     finally:
         signals.worker_ready.disconnect(ready)
         signals.worker_shutting_down.disconnect(shutting_down)
+
+
+def _not_offered(state: Any, **_: Any) -> dict[str, str]:
+    """The answer to every other remote command."""
+    logger.warning("remote command refused")
+    return {"error": "this worker answers ping alone"}

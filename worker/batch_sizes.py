@@ -36,6 +36,10 @@ class BatchSizes:
         """What to claim: the size for the last job, whose lane and recipe go on most likely."""
         return self._engine.cap(self._last).rows_to_try(self._planned)
 
+    def knows(self, job: Job) -> bool:
+        """Whether jobs of this size need no measuring now."""
+        return self._fixed is not None or self._calibrator.knows(*self._engine.size(job))
+
     def size(self, job: Job) -> int:
         """How many jobs like this one to render together; measures a size not met before."""
         planned = self._fixed or self._measured(job)

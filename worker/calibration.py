@@ -42,6 +42,10 @@ class Calibrator:
         self._budget_seconds = budget_seconds
         self._known: dict[tuple[int, int], Capacity | None] = {}
 
+    def knows(self, height: int, width: int) -> bool:
+        """Whether this size was asked for before."""
+        return (height, width) in self._known
+
     def capacity(self, height: int, width: int) -> Capacity | None:
         """The capacity for images of this size; None where one could not be rendered.
 

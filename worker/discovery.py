@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 
-from shared.errors import SeedbedError
+from shared.errors import ModelError, SeedbedError
 from shared.queue import JobQueue
 from shared.weights import AllowList, WeightsName
 from worker.locating import ModelSource
@@ -21,6 +22,10 @@ REJECTED_SECONDS = 300.0
 """How long weights that could not be had are not tried again: the hub may be back by then."""
 MOST_SOURCES = 1024
 """Sets of weights that one process will serve: each has a doorbell and a line in the heartbeat."""
+MOST_ERRORS = 64
+"""The newest reasons for weights that can't be had: each is told with every heartbeat."""
+MOST_CHARACTERS = 1000
+"""Of a reason."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +47,7 @@ class Discovery:
         self._named = frozenset(sources)
         self._rejected: dict[str, float] = {}
         self._refused: set[str] = set()
+        self._errors: OrderedDict[str, str] = OrderedDict()  # the last one is the newest
         self._listen: Callable[[str], None] | None = None
         self._lock = Lock()
 
@@ -68,13 +74,21 @@ class Discovery:
             and self._rejected.get(key, 0) <= now
         ]
         for key, name in self._queue.weights(unknown).items():
-            if self._allowed.allows(name) and len(self._sources) < MOST_SOURCES:
-                self._serve(key, name)
-            else:
+            if not self._allowed.allows(name):
                 if len(self._refused) >= MOST_SOURCES:
                     self._refused.clear()
                 self._refused.add(key)
                 logger.info("weights not allowed here", extra={"weights": name.to_text()})
+            elif len(self._sources) >= MOST_SOURCES:
+                self.reject(
+                    key,
+                    ModelError(
+                        f"its workers serve {MOST_SOURCES} sets of weights, "
+                        "the most that one may: start another worker"
+                    ),
+                )
+            else:
+                self._serve(key, name)
 
     def reject(self, model: str, error: SeedbedError) -> bool:
         """Stop serving what could not be loaded, for a while; what was named at the start is kept.
@@ -87,14 +101,28 @@ class Discovery:
         logger.error("weights can't be had", extra={"model": model, "error": str(error)})
         with self._lock:
             self._sources.pop(model, None)
+            self._note(model, error)
             self._rejected[model] = time.monotonic() + REJECTED_SECONDS
         return True
 
-    def give_up(self, model: str) -> None:
+    def give_up(self, model: str, error: SeedbedError) -> None:
         """Serve something no more in this process, though it was named at the start."""
         with self._lock:
             self._sources.pop(model, None)
             self._refused.add(model)
+            self._note(model, error)
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why weights that were asked for are not served now: key to a sentence."""
+        with self._lock:
+            return {key: text for key, text in self._errors.items() if key not in self._sources}
+
+    def _note(self, model: str, error: SeedbedError) -> None:
+        self._errors[model] = str(error)[:MOST_CHARACTERS]
+        self._errors.move_to_end(model)
+        if len(self._errors) > MOST_ERRORS:
+            self._errors.popitem(last=False)
 
     def _serve(self, key: str, name: WeightsName) -> None:
         logger.info("weights found", extra={"weights": name.to_text()})

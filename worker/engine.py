@@ -25,7 +25,7 @@ from worker.kinds import KindPipeline, KindPipelines
 from worker.loading import LoadedModel
 from worker.packer import Traits, pack
 from worker.parts import use_adapters
-from worker.rescue import RowCap, attempt, render_rows, translate
+from worker.rescue import RowCap, attempt, render_rows, settings_fault, translate
 from worker.safety import checked_safety
 from worker.starts import (
     SAMPLE_KEY,
@@ -206,7 +206,13 @@ class StockEngine:
             checked_safety(pipeline, jobs[0].safety_checker),
             watched_decoding(pipeline) as decoded,
         ):
-            output = pipeline(output_type="np", **arguments)
+            try:
+                output = pipeline(output_type="np", **arguments)
+            except (TypeError, ValueError) as error:
+                fault = settings_fault(error, self.loaded.denoiser) if steps.forwards == 0 else None
+                if fault is None or len(jobs) > 1:  # a batch is split: its mates may be all right
+                    raise
+                raise fault from error
         images, flags = _images(pipeline, output, len(jobs), decoded)
         ended = monotonic()
         decode_started = decoded.started or ended

@@ -36,7 +36,7 @@ def fingerprint(folder: Path, *, from_hub: bool) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def with_parts(model: str, parts: Mapping[str, str | list[str]]) -> str:
+def with_parts(model: str, parts: Mapping[str, object]) -> str:
     """The fingerprint of a checkpoint with others' weights put in.
 
     Args:

@@ -29,11 +29,6 @@ class Health:
         with self._lock:
             self._due[loop] = self._clock() + within
 
-    def ended(self, loop: str) -> None:
-        """A loop has ended, as it was told to."""
-        with self._lock:
-            self._due.pop(loop, None)
-
     def wait_for(self, what: str) -> None:
         """It takes no work, for this reason."""
         self._waiting_for = what

@@ -62,6 +62,7 @@ class Heartbeat:
         self._on_turn = on_turn
         self._stop = Event()
         self._ring = Event()
+        self._news = Event()
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -84,6 +85,11 @@ class Heartbeat:
         """Wake other workers if there is more to claim; returns at once."""
         self._ring.set()
 
+    def announce_soon(self) -> None:
+        """Tell the pool what has changed before the timer would; returns at once."""
+        self._news.set()
+        self._ring.set()
+
     def ring_where_claimable(self) -> None:
         """One doorbell for each served model that has work for what is loaded here."""
         for model in self.claimable():
@@ -97,6 +103,9 @@ class Heartbeat:
         self._on_work(models)
         return models
 
+    def _announce_for_now(self) -> None:
+        self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
+
     def _announce(self, seconds: float) -> None:
         self._queue.announce(self._worker, self._describe(), ttl_seconds=seconds)
 
@@ -109,11 +118,14 @@ class Heartbeat:
                 if self._ring.wait(left):
                     self._stop.wait(RING_SECONDS)
                     self._ring.clear()
+                    if self._news.is_set():
+                        self._news.clear()
+                        self._try(self._announce_for_now)
                     self._try(self.ring_where_claimable)
 
     def _beat(self) -> None:
         self._discover()
-        self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
+        self._announce_for_now()
         self._queue.reap(REAPED)
         self.ring_where_claimable()
         self._finalise()

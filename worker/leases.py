@@ -9,7 +9,7 @@ from threading import Event, Lock, Thread
 from typing import Literal
 
 from shared.errors import LeaseLost, QueueError
-from shared.queue import Claim, JobQueue
+from shared.queue import Claim, JobQueue, JobRef
 
 Phase = Literal["queued", "gpu", "uploading"]
 
@@ -37,6 +37,28 @@ class Lease:
         self.renew_at = 0.0
         self._users = 1
         self._lock = Lock()
+        self._started: set[JobRef] = set()
+        self._closed = False
+
+    def start(self, refs: Iterable[JobRef]) -> bool:
+        """Say that work on these jobs begins; False if they have been given back."""
+        with self._lock:
+            if not self._closed:
+                self._started.update(refs)
+            return not self._closed
+
+    def close(self) -> list[JobRef]:
+        """Begin nothing more of this claim. Returns the jobs that have not begun, once."""
+        with self._lock:
+            if self._closed:
+                return []
+            self._closed = True
+            jobs = (
+                JobRef(share.sweep_id, position)
+                for share in self.claim.shares
+                for position in share.positions
+            )
+            return [ref for ref in jobs if ref not in self._started]
 
     def share(self) -> None:
         """One more part of the worker has jobs of this lease in hand."""
@@ -115,6 +137,17 @@ class LeaseKeeper:
         if not lease.lost:
             lease.lost = True
             self._on_lost()
+
+    def give_back_unstarted(self) -> None:
+        """Release what has been claimed and not begun: others need not wait for our end."""
+        for lease in self.held():
+            refs = lease.close()
+            if lease.lost or not refs:
+                continue
+            try:
+                self._queue.release(lease.claim.token, refs)
+            except QueueError as exc:
+                logger.info("jobs not released, they run out", extra={"error": str(exc)})
 
     def held(self) -> list[Lease]:
         """All leases in hand."""

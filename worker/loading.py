@@ -25,6 +25,7 @@ from worker.packer import Traits
 from worker.parts import Adapters, locate_parts, put_in
 from worker.quiet import quieten
 from worker.scheduling import Schedulers
+from worker.sharing import SharedBase
 from worker.single_file import config_folder, is_single_file, load_single_file
 from worker.tuning import Tuning
 
@@ -60,6 +61,7 @@ class LoadedModel:
         adapters: LoRAs that are put in.
         refusal: Why no job can be rendered with this VAE or these LoRAs; None if all is well.
         tuning: How it is set up for speed and memory.
+        base: The checkpoint without VAE and LoRAs from elsewhere, which others may be made of.
     """
 
     source: ModelSource
@@ -75,6 +77,12 @@ class LoadedModel:
     adapters: Adapters = field(default_factory=dict)
     refusal: str | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    base: SharedBase | None = None
+
+    def release(self) -> None:
+        """Take its LoRAs out of what it shares with others; it renders nothing any more."""
+        if self.base is not None:
+            self.base.give_back(self.adapters.values())
 
     @property
     def native_scheduler(self) -> str:
@@ -157,6 +165,7 @@ def load_pipeline(
     dtype: torch.dtype | None = None,
     attention_slicing: str | int = "adaptive",
     tuning: Tuning | None = None,
+    base: SharedBase | None = None,
 ) -> LoadedModel:
     """Load weights and make them ready to render.
 
@@ -166,6 +175,8 @@ def load_pipeline(
         dtype: Of the weights; None is float16 on a GPU, float32 on a CPU.
         attention_slicing: See ``worker.attention.set_slicing``.
         tuning: The other settings for speed and memory; None leaves them as by default.
+        base: The same checkpoint with the same settings, loaded already: only what is put into it
+            is loaded. None loads the checkpoint.
 
     Raises:
         ModelError: It can't be loaded: one sentence that says why, and the remedy.
@@ -175,21 +186,18 @@ def load_pipeline(
     dtype = dtype or dtype_for(device)
     tuning = tuning or Tuning()
     try:
-        folder, from_hub = locate(source)
+        found = None if base is not None else locate(source)
         parts = locate_parts(source)
-        single = is_single_file(folder)
-        config = config_folder(source, folder) if single else folder
-        own = file_fingerprint(folder, config) if single else fingerprint(folder, from_hub=from_hub)
-        weights = with_parts(own, parts.fingerprints())
+        prints = parts.fingerprints()
+        if found is not None:
+            base = _load_base(source, *found, dtype)
+        assert base is not None
     except OSError as error:
         raise ModelError(
             f"model {source.model!r} can't be read: {error}; check the folder's permissions"
         ) from error
-    if single:
-        pipeline = load_single_file(source, folder, config, dtype)
-    else:
-        pipeline = _from_folder(source, folder, dtype)
-    adapters, refusal = put_in(pipeline, parts, dtype)
+    pipeline = base.another()
+    adapters, refusal = put_in(pipeline, parts, dtype, base, prints.get("loras", []))
     pipeline.set_progress_bar_config(disable=True)
     try:
         tuning.place(pipeline, device)
@@ -206,7 +214,7 @@ def load_pipeline(
         pipeline=pipeline,
         device=device,
         dtype=dtype,
-        fingerprint=weights,
+        fingerprint=with_parts(base.fingerprint, prints),
         native_height=height,
         native_width=width,
         scheduling=Schedulers(pipeline.scheduler, own_only=is_unconditional(accepts)),
@@ -215,7 +223,17 @@ def load_pipeline(
         adapters=adapters,
         refusal=refusal,
         tuning=tuning,
+        base=base,
     )
+
+
+def _load_base(source: ModelSource, folder: Path, from_hub: bool, dtype: torch.dtype) -> SharedBase:
+    if is_single_file(folder):
+        config = config_folder(source, folder)
+        own = file_fingerprint(folder, config)
+        return SharedBase(load_single_file(source, folder, config, dtype), own)
+    own = fingerprint(folder, from_hub=from_hub)
+    return SharedBase(_from_folder(source, folder, dtype), own)
 
 
 def _from_folder(source: ModelSource, folder: Path, dtype: torch.dtype) -> Any:

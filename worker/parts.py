@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -18,6 +19,7 @@ from shared.structured import lora_weights
 from shared.worker_options import split_model
 from worker.fingerprint import file_fingerprint, fingerprint
 from worker.locating import HUB_ID, ModelSource, first_line, hub_reason, looks_like_a_path
+from worker.sharing import SharedBase, adapter_name, deactivate
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 """What diffusers calls a LoRA's file."""
@@ -27,6 +29,13 @@ Adapters = Mapping[str, str]
 """A LoRA's name to what PEFT calls it in the pipeline."""
 
 logger = logging.getLogger(__name__)
+
+
+class PartPrints(TypedDict, total=False):
+    """Fingerprints of what is put in."""
+
+    vae: str
+    loras: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +52,9 @@ class Parts:
     vae_from_hub: bool = False
     loras: Mapping[str, Path]
 
-    def fingerprints(self) -> dict[str, str | list[str]]:
+    def fingerprints(self) -> PartPrints:
         """Of what there is; LoRAs in the order of their names."""
-        found: dict[str, str | list[str]] = {}
+        found: PartPrints = {}
         if self.vae is not None:
             found["vae"] = fingerprint(self.vae[1], from_hub=self.vae_from_hub)
         if self.loras:
@@ -73,20 +82,34 @@ def locate_parts(source: ModelSource) -> Parts:
     return Parts(vae=(source.vae, folder), vae_from_hub=from_hub, loras=loras)
 
 
-def put_in(pipeline: Any, parts: Parts, dtype: torch.dtype) -> tuple[Adapters, str | None]:
-    """Replace the pipeline's VAE, and load LoRAs into it.
+def put_in(
+    pipeline: Any,
+    parts: Parts,
+    dtype: torch.dtype,
+    base: SharedBase,
+    fingerprints: Sequence[str],
+) -> tuple[Adapters, str | None]:
+    """Replace the pipeline's VAE, and load the LoRAs that its base does not have yet.
+
+    Args:
+        base: Whose pipeline it is a copy of.
+        fingerprints: Of the LoRAs, in their order.
 
     Returns:
         What PEFT calls the LoRAs; and why the parts don't suit the pipeline, in one sentence, or
-        None. A pipeline that they don't suit is spoilt.
+        None. Where they don't, none is left in the base.
     """
+    adapters: dict[str, str] = {}
     try:
         if parts.vae is not None:
             _replace_vae(pipeline, *parts.vae, dtype)
-        adapters = {name: f"lora_{number}" for number, name in enumerate(parts.loras)}
-        for name, path in parts.loras.items():
-            _load_lora(pipeline, name, path, adapters[name])
+        for (name, path), content in zip(parts.loras.items(), fingerprints, strict=True):
+            twins = sum(content == other for other in fingerprints[: len(adapters)])
+            adapter = adapter_name(content, twins)
+            base.take(adapter, partial(_load_lora, pipeline, name, path, adapter))
+            adapters[name] = adapter
     except ModelError as error:
+        base.give_back(adapters.values())
         return {}, str(error)
     return adapters, None
 
@@ -97,7 +120,9 @@ def use_adapters(pipeline: Any, adapters: Adapters, loras: str | None) -> None:
     Args:
         loras: The job's field.
     """
-    if adapters:
+    if not adapters:
+        deactivate(pipeline)
+    else:
         wanted = lora_weights(loras)
         strengths = [wanted.get(name, 1.0) for name in adapters]
         pipeline.set_adapters(list(adapters.values()), adapter_weights=strengths)

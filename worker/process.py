@@ -1,16 +1,12 @@
-"""One worker process, put together: a loaded model, its threads, and the Celery app."""
+"""One worker process, put together: its models, its threads, and the Celery app."""
 
 from __future__ import annotations
 
 import logging
 import os
-import platform
 import socket
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from threading import Event, Lock, Timer
+from threading import Event, Lock, Thread, Timer
 from typing import NoReturn
 
 import torch
@@ -18,60 +14,33 @@ import torch
 from shared.doorbell import Doorbell
 from shared.errors import InvalidSettings, ModelError, QueueError, SeedbedError
 from shared.lanes import model_key
-from shared.pin import Pin
 from shared.queue import JobQueue
 from shared.settings import VARIABLES, Settings
 from shared.storage import Storage
 from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
-from worker.app import check_broker, make_worker_app, run_app, stop_listening
-from worker.batch_sizes import BatchSizes
-from worker.calibration import Calibrator
-from worker.claiming import Claimer
-from worker.compiling import check_compiler, compile_denoiser
+from worker.app import make_worker_app, run_app, stop_listening
+from worker.compiling import check_compiler
 from worker.deletion_cost import PodDeletionCost
-from worker.device import leave_a_core, pick_device
+from worker.device import pick_device
 from worker.device_memory import device_memory
 from worker.discovery import Discovery
-from worker.engine import StockEngine
 from worker.finalising import Finaliser
 from worker.health import Health
 from worker.heartbeat import Heartbeat
-from worker.kept_models import Footprint, KeptModels
+from worker.inputs import InputStore
+from worker.kept_models import KeptModels
 from worker.leases import LeaseKeeper
-from worker.loading import LoadedModel, load_pipeline
-from worker.locating import ModelSource, locate
+from worker.locating import ModelSource
 from worker.metrics import WorkerMetrics
-from worker.recording import Recorder
-from worker.room import PeakMemory, file_bytes, free_bytes, weights_bytes
-from worker.serving import Server
-from worker.storing import Provenance, Storer
+from worker.room import PeakMemory, free_bytes
+from worker.served_model import ModelLoader, ServedModel, device_name
 from worker.sweeps import ClaimedSweeps
 from worker.switching import Switching
 from worker.tuning import Tuning
-from worker.watchdog import EXIT_CODE, Watchdog
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-PACKAGES = ("seedbed", "torch", "diffusers", "transformers")
+from worker.watchdog import EXIT_CODE
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Serving:
-    """One loaded model and what serves it."""
-
-    model: str
-    loaded: LoadedModel
-    batches: BatchSizes
-    server: Server
-    storer: Storer
-    footprint: Footprint
-
-    def close(self) -> None:
-        """End its threads, what is rendered is stored before."""
-        self.server.close()
-        self.storer.close()
 
 
 class WorkerProcess:
@@ -128,10 +97,12 @@ class WorkerProcess:
             ),
             sources=self._sources,
         )
-        self._queue.workers()  # a Redis that is not there is said before the model is loaded
+        self._queue.workers()  # a Redis that is not there is said before the model is loaded,
+        self._queue.models_with_work()  # one that lets nobody run scripts as well
         broker = settings.broker_url or settings.redis_url
-        self._app = make_worker_app(broker, self.serve)
-        check_broker(self._app, broker)
+        self._app = make_worker_app(broker, settings.pool, self.serve)
+        self._doorbell = Doorbell(self._app, settings.pool)
+        self._doorbell.check(listening=True)
         if options.compile:
             check_compiler(self._device)
         self._draining = Event()
@@ -149,20 +120,19 @@ class WorkerProcess:
                 os.environ, busy=lambda: bool(self._keeper.held())
             )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
-        self._doorbell = Doorbell(self._app, settings.pool)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
         self._known: dict[str, dict[str, object]] = {}
-        self._serving: _Serving | None = None
+        self._serving: ServedModel | None = None
         weights_on = self._device if options.offload is None else torch.device("cpu")
-        self._switching: Switching[_Serving] = Switching(
+        self._switching: Switching[ServedModel] = Switching(
             load=self._load,
-            guess=self._guess,
+            guess=lambda model: self._loader.guess(self._sources[model]),
             measure=lambda serving: serving.footprint,
             kept=KeptModels(
                 most=options.keep_models,
                 free_bytes=lambda: free_bytes(weights_on),
-                close=_Serving.close,
+                close=ServedModel.close,
             ),
         )
         self._heartbeat = Heartbeat(
@@ -177,9 +147,24 @@ class WorkerProcess:
             on_work=lambda models: self._switching.waiting.saw(models, self._sources),
             on_turn=lambda seconds: self._health.turned("heartbeat", within=seconds),
         )
+        self._loader = ModelLoader(
+            options=options,
+            device=self._device,
+            worker=self.name,
+            queue=self._queue,
+            last_words_queue=self._last_words_queue,
+            storage=self._storage,
+            keeper=self._keeper,
+            sweeps=self._sweeps,
+            draining=self._draining,
+            grace_over=self._grace_over,
+            on_claim=self._heartbeat.ring_soon,
+            inputs=InputStore(self._storage),
+            metrics=self._metrics,
+        )
         self._metrics.describe(
             worker=self.name,
-            device=self._device_name(),
+            device=device_name(self._device),
             memory=lambda: device_memory(self._device),
         )
         self._health.wait_for(f"loading {options.models[0]}")
@@ -231,12 +216,17 @@ class WorkerProcess:
             self._deletion_cost.stop()
 
     def drain(self) -> None:
-        """Start nothing new; what is on the GPU may finish within the grace period."""
+        """Start nothing new; what is on the GPU may finish within the grace period.
+
+        What has been claimed and not begun is given back at once.
+        """
         if self._draining.is_set():
             return
         self._draining.set()
         self._health.wait_for("draining")
         self._metrics.draining.set(1)
+        # in a thread: this is a signal's handler, and Redis may be slow
+        Thread(target=self._keeper.give_back_unstarted, name="give-back", daemon=True).start()
         timer = Timer(self._options.grace_seconds, self._grace_over.set)
         timer.daemon = True
         timer.start()
@@ -272,10 +262,13 @@ class WorkerProcess:
         waiting.begin(model)
         try:
             serving = self._switch_to(model)
+        except QueueError:
+            raise  # also one that is InvalidSettings: it is no fault of the model
         except (ModelError, InvalidSettings) as exc:
             waiting.end()
             if not self._discovery.reject(model, exc):
                 self._give_up(model, exc)
+            self._heartbeat.announce_soon()
             return 0
         peak = PeakMemory(self._device)
         try:
@@ -302,7 +295,7 @@ class WorkerProcess:
             "model not served from now on",
             extra={"model": self._sources[model].model, "error": str(exc)},
         )
-        self._discovery.give_up(model)
+        self._discovery.give_up(model, exc)
         stop_listening(self._app, hostname=self._hostname, pool=self._settings.pool, model=model)
 
     def _end(self, exc: SeedbedError) -> NoReturn:
@@ -314,15 +307,18 @@ class WorkerProcess:
     def describe(self) -> dict[str, object]:
         """What the pool's list of workers says of this one."""
         serving = self._serving
-        now = {} if serving is None else {serving.model: {"batch_size": serving.batches.current}}
+        now = {} if serving is None else {serving.key: {"batch_size": serving.batches.current}}
         return {
             "name": self.name,
             "models": [source.model for source in list(self._sources.values())],
             "model_keys": list(self._sources),
+            "model_options": list(self._options.models),
+            "variant": self._options.variant,
+            "unserved": self._discovery.errors,
             "vaes": list(self._options.vaes),
             "loras": list(self._options.loras),
             "allow": list(self._options.allow),
-            "device": self._device_name(),
+            "device": device_name(self._device),
             "draining": self._draining.is_set(),
             "served": [
                 {
@@ -342,7 +338,7 @@ class WorkerProcess:
             if serving is None
             else {
                 "loaded": serving.loaded.source.model,
-                "loaded_key": serving.model,
+                "loaded_key": serving.key,
                 "loaded_keys": list(self._switching.kept.keys),
                 "pin": serving.loaded.pin,
                 "batch_size": serving.batches.current,
@@ -350,129 +346,20 @@ class WorkerProcess:
             }
         )
 
-    def _switch_to(self, model: str) -> _Serving:
+    def _switch_to(self, model: str) -> ServedModel:
         with self._switch:
             self._serving = None  # so that what has to go for another model is freed
             self._serving = self._switching.hold(model)
             return self._serving
 
-    def _guess(self, model: str) -> Footprint:
-        """What a model that was never loaded takes, by its files."""
-        try:
-            folder, _ = locate(self._sources[model])
-            return Footprint.guessed(file_bytes(folder))
-        except (ModelError, OSError):
-            return Footprint.guessed(0)  # loading it says what is wrong
-
-    def _load(self, model: str) -> _Serving:
-        started = time.perf_counter()
-        options = self._options
-        source = self._sources[model]
-        leave_a_core(self._device)
-        loaded = load_as_told(source, options, self._device)
-        peak = PeakMemory(self._device)
-        engine = StockEngine(loaded)
-        job = engine.typical_job(source.model)
-        batches = BatchSizes(
-            engine,
-            Calibrator(queue=self._queue, engine=engine, model=source.model, worker=self.name),
-            # Of a model that can't be had, every job fails at once.
-            fixed=options.batch_size if loaded.refusal is None else 1,
-            first=job,
-        )
-        if options.compile and loaded.refusal is None:
-            compile_denoiser(engine, job, batches.current)
-        footprint = Footprint.guessed(weights_bytes(loaded.pipeline))
-        if taken := peak.bytes():
-            footprint = replace(footprint, working_bytes=taken)
-        logger.info(
-            "model loaded",
-            extra={
-                "model": source.model,
-                "seconds": round(time.perf_counter() - started, 2),
-                "device": str(loaded.device),
-                "dtype": str(loaded.dtype),
-                "batch_size": batches.current,
-                "attention": loaded.attention,
-            },
-        )
-        metrics = self._metrics.of(source.option)
-        metrics.stage("load", time.perf_counter() - started)
-        metrics.plan(batches.current)
+    def _load(self, model: str) -> ServedModel:
+        serving = self._loader.load(model, self._sources[model])
+        loaded = serving.loaded
         self._pins[model] = loaded.pin
         self._known[model] = {
             "pin": loaded.pin,
-            "batch_size": batches.current,
+            "batch_size": serving.batches.current,
             "schedulers": list(loaded.schedulers),
             "fields": list(loaded.fields),
         }
-        pin = Pin.from_text(loaded.pin)
-        storer = Storer(
-            queue=self._queue,
-            storage=self._storage,
-            pin=pin,
-            provenance=Provenance(
-                worker=self.name,
-                device=self._device_name(),
-                attention=loaded.attention,
-                software={name: version(name) for name in PACKAGES},
-            ),
-            give_up=self._grace_over,
-            keeper=self._keeper,
-            recorder=Recorder(self._storage, self._sweeps, model, pin),
-            metrics=metrics,
-        )
-        claimer = Claimer(
-            queue=self._queue,
-            storage=self._storage,
-            keeper=self._keeper,
-            sweeps=self._sweeps,
-            model=model,
-            pin=loaded.pin,
-        )
-        server = Server(
-            queue=self._queue,
-            last_words_queue=self._last_words_queue,
-            engine=engine,
-            claimer=claimer,
-            storer=storer,
-            keeper=self._keeper,
-            watchdog=Watchdog(options.gpu_seconds),
-            draining=self._draining,
-            grace_over=self._grace_over,
-            worker=self.name,
-            model=model,
-            batches=batches,
-            on_claim=self._heartbeat.ring_soon,
-            metrics=metrics,
-        )
-        return _Serving(
-            model=model,
-            loaded=loaded,
-            batches=batches,
-            server=server,
-            storer=storer,
-            footprint=footprint,
-        )
-
-    def _device_name(self) -> str:
-        if self._device.type == "cuda":
-            return torch.cuda.get_device_name(self._device)
-        return f"{self._device.type} ({platform.machine()})"
-
-
-def load_as_told(source: ModelSource, options: WorkerOptions, device: torch.device) -> LoadedModel:
-    """Load a model with the settings of a worker's command line.
-
-    Raises:
-        ModelError: It can't be loaded.
-        InvalidSettings: A setting does not suit it.
-    """
-    slicing = options.attention_slicing
-    return load_pipeline(
-        replace(source, config=options.single_file_config),
-        device=device,
-        dtype=None if options.dtype is None else DTYPES[options.dtype],
-        attention_slicing=int(slicing) if slicing.isdecimal() else slicing,
-        tuning=Tuning.of(options),
-    )
+        return serving

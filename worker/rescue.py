@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -149,6 +150,21 @@ def translate(caught: Exception) -> RenderError:
         if any(words in text for words in BROKEN_DEVICE):
             raise ModelError(f"this worker's device failed, restart the worker: {reason}")
     return RenderError(reason)
+
+
+def settings_fault(caught: TypeError | ValueError, denoiser: object) -> UnsupportedJob | None:
+    """The error as one that no retry would change, if it came before the first denoising step.
+
+    What pipelines and schedulers check there are the job's own settings; numbers on the device
+    have no part in it yet.
+
+    Args:
+        denoiser: The model that is called at every step; None if it is not known.
+    """
+    frames = (frame for frame, _ in traceback.walk_tb(caught.__traceback__))
+    if denoiser is None or any(frame.f_locals.get("self") is denoiser for frame in frames):
+        return None
+    return UnsupportedJob(*translate(caught).args)
 
 
 def _does_not_fit(size: tuple[int, int] | None, error: OutOfMemory) -> OutOfMemory:

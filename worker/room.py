@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ def container_free_bytes(folder: Path, otherwise: int) -> int:
         return otherwise
 
 
-def weights_bytes(pipeline: Any) -> int:
-    """Bytes of all parameters and buffers; what components share counts once."""
+def weights_bytes(*pipelines: Any) -> int:
+    """Bytes of all parameters and buffers; what components or pipelines share counts once."""
     seen: dict[object, int] = {}
-    for module in pipeline.components.values():
+    for module in chain.from_iterable(pipeline.components.values() for pipeline in pipelines):
         if isinstance(module, torch.nn.Module):
             for tensor in (*module.parameters(), *module.buffers()):
                 storage = tensor.untyped_storage()

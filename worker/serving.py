@@ -97,10 +97,16 @@ class Server:
                     self._keeper.let_go(prepared.lease)
                     break
                 lane = prepared.lease.claim.lane
-                if time.monotonic() < deadline + lane_seconds:
+                # Beside a suspect nothing is held that would wait for its lease if it kills us.
+                solo = prepared.lease.claim.solo
+                if solo:
+                    self._storer.flush()
+                elif time.monotonic() < deadline + lane_seconds:
                     ahead = self._claim_ahead()
                 self._on_claim()
                 rendered += self._work(prepared)
+                if solo and time.monotonic() < deadline + lane_seconds:
+                    ahead = self._claim_ahead()
         finally:
             if ahead is not None and (extra := ahead.result()) is not None:
                 self._keeper.let_go(extra.lease)
@@ -118,7 +124,11 @@ class Server:
         self._storer.wait_for_room()  # storage that is down stops the claiming
         while not self._draining.is_set():
             try:
-                return self._claimer.claim(self._batches.current)
+                prepared = self._claimer.claim(self._batches.current)
+                if prepared is not None and self._draining.is_set():
+                    self._keeper.let_go(prepared.lease)
+                    return None
+                return prepared
             except (QueueError, StorageError) as exc:
                 logger.warning("nothing claimed, trying again", extra={"error": str(exc)})
                 self._draining.wait(RETRY_SECONDS)
@@ -131,8 +141,8 @@ class Server:
         try:
             self._metrics.stage("claim", prepared.seconds)
             name = f"{lease.claim.token}-reused"
-            self._storer.commit_stored(lease, prepared.stored, name=name)
-            max_rows = 1 if lease.claim.solo else self._batch_size(prepared.todo)
+            self._storer.commit_stored(lease, prepared.stored, name=name, flagged=prepared.flagged)
+            max_rows = 1 if lease.claim.solo else self._batch_size(lease, prepared.todo)
             batches = pack(
                 [item.job for item in prepared.todo],
                 traits=self._engine.traits,
@@ -147,6 +157,7 @@ class Server:
                 self._count(outcomes, slots=max_rows)
                 seconds = {"claim": prepared.seconds}
                 good = self._sort_out(lease, items, outcomes)
+                self._off_gpu(lease)
                 if good:
                     seconds |= good[0][1].seconds
                     self._record_rate(lease, (time.perf_counter() - started) / len(items), items)
@@ -164,12 +175,22 @@ class Server:
             self._keeper.let_go(lease)
         return rendered
 
-    def _batch_size(self, todo: Sequence[ClaimedJob]) -> int:
+    def _batch_size(self, lease: Lease, todo: Sequence[ClaimedJob]) -> int:
         """For jobs of one lane; a size that nobody has met yet is measured now."""
         if not todo:
             return 1
-        with self._watchdog.watch(lambda: None):
-            return self._batches.size(todo[0].job)
+        job = todo[0].job
+        if self._batches.knows(job):
+            return self._batches.size(job)
+        # A size that kills the worker is found out as a job that does: alone, nothing is measured.
+        refs = [item.ref for item in todo]
+        try:
+            self._begin(lease, refs)
+        except LeaseLost:
+            lease.lost = True
+            return 1
+        with self._watchdog.watch(lambda: self._last_words(lease, refs)):
+            return self._batches.size(job)
 
     def _render(
         self, lease: Lease, items: Sequence[ClaimedJob], inputs: Inputs
@@ -177,23 +198,18 @@ class Server:
         """Run one batch on the GPU, or None if the lease is over."""
         refs = [item.ref for item in items]
         sweeps = {ref.sweep_id for ref in refs}
-        if lease.unwanted(sweeps) or self._draining.is_set():
+        started = [*refs, *(twin.ref for item in items for twin in item.twins)]
+        if lease.unwanted(sweeps) or self._draining.is_set() or not lease.start(started):
             return None
         try:
             self._begin(lease, refs)
         except LeaseLost:
             self._keeper.lose(lease)
             return None
-        lease.phase = "gpu"
-
-        def last_words() -> None:
-            reason = f"exceeded {self._watchdog.seconds:g} s on the GPU"
-            for ref in refs:
-                self._last_words_queue.fail(
-                    lease.claim.token, ref, reason=reason, worker=self._worker, permanent=False
-                )
-
-        with self._watchdog.watch(last_words), self._metrics.whole.device.busy():
+        with (
+            self._watchdog.watch(lambda: self._last_words(lease, refs)),
+            self._metrics.whole.device.busy(),
+        ):
             return self._engine.render(
                 [item.job for item in items],
                 cancelled=lambda: lease.unwanted(sweeps) or self._grace_over.is_set(),
@@ -211,10 +227,23 @@ class Server:
         )
         self._metrics.plan(self._batches.current)
 
+    def _last_words(self, lease: Lease, refs: Sequence[JobRef]) -> None:
+        """What the watchdog has said of the jobs on the GPU before it ends the process."""
+        reason = f"exceeded {self._watchdog.seconds:g} s on the GPU"
+        for ref in refs:
+            try:
+                self._last_words_queue.fail(
+                    lease.claim.token, ref, reason=reason, worker=self._worker, permanent=False
+                )
+            except QueueError as exc:  # the next one may be reported all the same
+                logger.warning("failure not reported", extra={"error": str(exc)})
+
     def _begin(self, lease: Lease, refs: Sequence[JobRef]) -> None:
+        lease.phase = "gpu"  # before the queue hears of it: a renewal must not take it back
+        bound = self._watchdog.bound_seconds  # so that the last words are still the lease's
         while True:
             try:
-                self._queue.begin(lease.claim.token, refs, gpu_seconds=self._watchdog.seconds)
+                self._queue.begin(lease.claim.token, refs, gpu_seconds=bound, worker=self._worker)
             except LeaseLost:
                 raise
             except QueueError as exc:
@@ -223,6 +252,15 @@ class Server:
                     raise LeaseLost(lease.claim.token) from exc
             else:
                 return
+
+    def _off_gpu(self, lease: Lease) -> None:
+        """Say that what was begun is over: no job is charged with what comes after its render."""
+        lease.phase = "uploading"
+        seconds = self._keeper.lease_seconds
+        try:
+            self._queue.renew(lease.claim.token, lease_seconds=seconds, phase="uploading")
+        except QueueError as exc:  # it holds nothing any more, or the next renewal says it
+            logger.debug("end of the render not recorded", extra={"error": str(exc)})
 
     def _sort_out(
         self,
@@ -254,7 +292,7 @@ class Server:
                 permanent=isinstance(error, NonFiniteImage | UnsupportedJob),
             )
         except QueueError as exc:
-            # the lease runs out, the job was begun: it is charged an attempt all the same
+            # its lease is given back or runs out: it is tried again, and this one is not charged
             logger.warning("failure not reported", extra={"error": str(exc)})
 
     def _record_rate(self, lease: Lease, seconds: float, items: Sequence[ClaimedJob]) -> None:

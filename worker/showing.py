@@ -17,9 +17,9 @@ from worker.compiling import check_compiler, row_sizes
 from worker.device import leave_a_core, pick_device
 from worker.loading import LoadedModel
 from worker.locating import ModelSource
-from worker.process import load_as_told
 from worker.rescue import release_memory
 from worker.room import free_bytes, weights_bytes
+from worker.served_model import load_as_told
 from worker.tuning import Tuning
 
 
@@ -192,7 +192,9 @@ def _compile(loaded: LoadedModel, options: WorkerOptions) -> Fact:
         return Fact("compile", "off", "as by default")
     size = f"{loaded.native_width} x {loaded.native_height}"
     if options.batch_size is None:
-        return Fact("compile", "on", f"--compile: at start, at {size}, for the measured batch size")
+        return Fact(
+            "compile", "on", f"--compile: at start, at {size}, for the batch size measured then"
+        )
     halves = 1 if loaded.embeds_guidance else 2
     rows = ", ".join(map(str, row_sizes(options.batch_size, halves=halves)))
     return Fact("compile", "on", f"--compile: at start, at {size}, for {rows} rows")
@@ -200,7 +202,11 @@ def _compile(loaded: LoadedModel, options: WorkerOptions) -> Fact:
 
 def _batch_size(options: WorkerOptions) -> Fact:
     if options.batch_size is None:
-        return Fact("batch size", "measured", "as by default: when the worker starts")
+        return Fact(
+            "batch size",
+            "not known yet",
+            "as by default: measured, or taken from a peer, when the worker starts",
+        )
     return Fact("batch size", str(options.batch_size), f"--batch-size {options.batch_size}")
 
 

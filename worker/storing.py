@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -122,7 +122,12 @@ class Storer:
         self._uploads.shutdown()
 
     def commit_stored(
-        self, lease: Lease, stored: Sequence[tuple[ClaimedJob, int]], *, name: str
+        self,
+        lease: Lease,
+        stored: Sequence[tuple[ClaimedJob, int]],
+        *,
+        name: str,
+        flagged: Collection[JobRef] = (),
     ) -> None:
         """Commit images that storage holds already, with receipts that say so.
 
@@ -130,10 +135,13 @@ class Storer:
             lease: What they were claimed under.
             stored: Jobs, with the size of each object in bytes.
             name: Of the receipts.
+            flagged: Those that a safety checker blacked out.
         """
         if not stored:
             return
-        receipts = {item.ref: self._reused(item, size) for item, size in stored}
+        receipts = {
+            item.ref: self._reused(item, size, flagged=item.ref in flagged) for item, size in stored
+        }
         jobs = [item for item, _ in stored]
         self._settle(lease, name, jobs, receipts, reused=True)
 
@@ -164,7 +172,10 @@ class Storer:
         if jobs:
             self._settle(finished.lease, name, jobs, receipts, reused=False)
             twins = [(twin, receipts[item.ref].bytes) for item in jobs for twin in item.twins]
-            self.commit_stored(finished.lease, twins, name=f"{name}-twins")
+            flagged = {
+                twin.ref for item in jobs if receipts[item.ref].flagged for twin in item.twins
+            }
+            self.commit_stored(finished.lease, twins, name=f"{name}-twins", flagged=flagged)
 
     def _put_image(self, item: ClaimedJob, image: Rendered) -> tuple[int, float, float] | None:
         """Bytes, seconds of encoding and of uploading; None if it had to be given up."""
@@ -174,6 +185,7 @@ class Storer:
             job=acting(item.job, self._pin).to_record(),
             digest=item.digest,
             pin=self._pin.to_record(),
+            flagged=image.flagged,
         )
         encoded = time.perf_counter()
         if not self._insist(
@@ -272,7 +284,7 @@ class Storer:
             notes=image.notes,
         )
 
-    def _reused(self, item: ClaimedJob, size: int) -> Receipt:
+    def _reused(self, item: ClaimedJob, size: int, *, flagged: bool = False) -> Receipt:
         return Receipt(
             index=item.index,
             digest=item.digest,
@@ -281,4 +293,5 @@ class Storer:
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             worker=self._provenance.worker,
             reused=True,
+            flagged=flagged,
         )

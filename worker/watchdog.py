@@ -1,4 +1,4 @@
-"""Ends the process when the GPU hangs: the lease runs out and another worker takes over."""
+"""Ends the process when the GPU hangs: its jobs are reported and another worker takes over."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ EXIT_CODE = 70
 """EX_SOFTWARE: the process could not go on."""
 LAST_WORDS_SECONDS = 5.0
 """How long the report to the queue may take before the process ends without it."""
+GRACE_SECONDS = 5.0
+"""How much later a process ends in which not even this timer can run."""
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,11 @@ class Watchdog:
     def __init__(self, seconds: float) -> None:
         """Give every watched block ``seconds`` to finish."""
         self.seconds = seconds
+
+    @property
+    def bound_seconds(self) -> float:
+        """When a process that is watched has ended for certain, its last words included."""
+        return self.seconds + LAST_WORDS_SECONDS + GRACE_SECONDS
 
     @contextmanager
     def watch(self, last_words: Callable[[], None]) -> Iterator[None]:
@@ -36,9 +43,13 @@ class Watchdog:
         timer = Timer(self.seconds, self._bite, [last_words])
         timer.daemon = True
         timer.start()
+        # Code that hangs with the interpreter's lock in its hands lets no thread of Python's run;
+        # this one is C's. The lease can't be renewed then, and so runs out.
+        faulthandler.dump_traceback_later(self.bound_seconds, exit=True, file=sys.__stderr__ or 2)
         try:
             yield
         finally:
+            faulthandler.cancel_dump_traceback_later()
             timer.cancel()
 
     def _bite(self, last_words: Callable[[], None]) -> None:

@@ -99,7 +99,7 @@ def fetch(sweep: str, out: Path | None, name: str | None, client: Client, as_jso
     if as_json:
         print_json({**plain(fetched), "folder": str(fetched.folder)})
     else:
-        _tell(fetched)
+        _tell(fetched, sweep)
     return 1 if fetched.missing or fetched.damaged else 0
 
 
@@ -143,7 +143,7 @@ def show(image: str, as_sweep: bool, as_json: bool) -> None:
     _describe(origin)
 
 
-def _tell(fetched: Fetched) -> None:
+def _tell(fetched: Fetched, sweep: str) -> None:
     """How many came, which did not, and what to do about those."""
     for problem in fetched.problems[:SHOWN_PROBLEMS]:
         where = f" ({problem.key})" if problem.key else ""
@@ -151,10 +151,8 @@ def _tell(fetched: Fetched) -> None:
     lost = fetched.missing + fetched.damaged
     if lost > SHOWN_PROBLEMS:
         say(f"... and {lost - SHOWN_PROBLEMS:,} more; --json lists them")
-    if fetched.damaged:
-        say("delete the damaged objects, then submit the sweep again: they are rendered again")
-    elif fetched.missing:
-        say("submit the sweep again: images that are gone are rendered again")
+    if lost:
+        say(f"'seedbed repair {sweep}' has them rendered again")
     kept = f", {fetched.skipped:,} more were there" if fetched.skipped else ""
     images = f"{fetched.written:,} {'image' if fetched.written == 1 else 'images'}"
     click.echo(f"{fetched.folder}  {images}, {size_text(fetched.bytes)}{kept}")

@@ -13,16 +13,19 @@ import click
 
 from producer.cli.capacity_command import capacity
 from producer.cli.doctor_command import doctor
+from producer.cli.failure_commands import failures, retry
 from producer.cli.find_command import find
 from producer.cli.help import OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.metrics_command import metrics
 from producer.cli.models_command import models
 from producer.cli.output import one_line
+from producer.cli.repair_command import repair
 from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
-from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, retry, status, watch
+from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, status, watch
+from producer.cli.verify_command import verify
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
 from shared.logs import configure_logging
@@ -48,9 +51,10 @@ def _version() -> str:
 )
 @click.version_option(_version(), prog_name="seedbed")
 @click.option("--debug", is_flag=True, help="log everything, and show tracebacks")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
     """Render prompt sweeps on a pool of GPU workers."""
-    configure_logging("DEBUG" if debug else "WARNING")
+    context.call_on_close(configure_logging("DEBUG" if debug else "WARNING"))
 
 
 for _command in (
@@ -65,7 +69,10 @@ for _command in (
     pause,
     resume,
     cancel,
+    failures,
     retry,
+    repair,
+    verify,
     delete,
     grid,
     fetch,

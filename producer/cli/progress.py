@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -9,13 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from producer.cli.output import say, time_text
+from producer.cli.output import one_line, say, time_text
+from producer.waiting import all_refused
 
 if TYPE_CHECKING:
+    from producer.waiting import Wait, Waits
     from shared.queue import SweepStatus
 
 LINE_SECONDS = 5.0
 """Between two lines where there is no terminal."""
+LOOK_SECONDS = 2.0
+"""Between two looks at why a sweep waits."""
 WINDOW_SECONDS = 30.0
 """Images a second are those of this long."""
 
@@ -101,6 +106,48 @@ def following(
             )
 
         yield show
+
+
+class WaitNotes:
+    """Says why a followed sweep waits, each reason once.
+
+    Args:
+        waits: Where to look.
+        ends: The caller has its own workers, and ends with the reasons when `stuck`: say before
+            that only what they refuse while there is something else to do.
+        quiet: Say nothing.
+    """
+
+    def __init__(self, waits: Waits, *, ends: bool = False, quiet: bool = False) -> None:
+        self._waits = waits
+        self._ends = ends
+        self._said: set[str] = set()
+        self._quiet = quiet
+        self._looked_at = -math.inf
+        self._refused = 0
+        self.found: tuple[Wait, ...] = ()
+
+    def look(self, status: SweepStatus) -> tuple[Wait, ...]:
+        """What it waits for, looked up every few seconds."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return self.found
+        self._looked_at = now
+        self.found = self._waits.look(status)
+        refused = all_refused(self.found, status)
+        self._refused = self._refused + 1 if refused else 0
+        for wait in self.found:
+            if self._quiet or wait.reason in self._said:
+                continue
+            if not self._ends or (wait.refused and not refused):
+                self._said.add(wait.reason)
+                say(f"waiting: {one_line(wait.reason)}")
+        return self.found
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing more can happen: seen twice, for jobs move while one looks."""
+        return self._refused > 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 
 from producer.cli.help import SectionCommand, examples
 from producer.cli.output import one_line, say
-from producer.cli.progress import counting, following
+from producer.cli.progress import WaitNotes, counting, following
 from producer.cli.settings_options import Flags, given_settings, pool_options, setting_options
 from producer.cli.submit_commands import describe
 from producer.cli.sweep_commands import print_failures, verdict
@@ -24,6 +24,8 @@ from producer.model_folder import (
 )
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
+from producer.waiting import Waits
+from shared.errors import ModelError
 from shared.fields import DEMO_MODEL
 from shared.worker_options import split_model
 
@@ -87,8 +89,10 @@ def run(
     try:
         with RunPool(settings, worker_args=worker_args(device, batch_size)) as pool:
             _check_names(pool, sweep, file_name)
-            status = _render(pool, sweep, weights, retry)
-            complete = _collect(pool, sweep, out or folder_of(sweep.manifest), file_name)
+            status, missing = _render(pool, sweep, weights, retry)
+            complete = True
+            if status.done or not missing:
+                complete = _collect(pool, sweep, out or folder_of(sweep.manifest), file_name)
             failures = pool.client.failures(sweep.id)
     except KeyboardInterrupt:
         say("stopped; nothing is lost: run it again and it goes on")
@@ -96,6 +100,8 @@ def run(
     print_failures(failures, sweep.id)
     if any(failure.dead for failure in failures):
         say("'seedbed run --retry ...' gives them another chance")
+    if missing:
+        raise ModelError("; ".join(missing))
     return verdict(status) if complete else 1
 
 
@@ -137,6 +143,9 @@ def up(
     chosen = tuple(map(absolute_model, models)) or (DEMO_MODEL,)
     for model in chosen:
         check_model_folder(split_model(model)[0])
+    for field, names in (("vae", vaes), ("loras", loras)):
+        for name in names:
+            check_part(field, absolute_part(name))
     if settings.redis_url is not None:
         say("note: SEEDBED_REDIS_URL is set, so other commands use that pool, not this one")
     stack = Stack(settings.data_dir, base=settings)
@@ -177,8 +186,14 @@ def worker_args(device: str | None, batch_size: int | None) -> list[str]:
     return [f"{option}={value}" for option, value in given.items() if value is not None]
 
 
-def _render(pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bool) -> SweepStatus:
-    """Submit, and wait until every image is made or given up."""
+def _render(
+    pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bool
+) -> tuple[SweepStatus, list[str]]:
+    """Submit, and wait until every image is made or given up.
+
+    Returns:
+        The last status; and why the run's own worker can't go on, if so.
+    """
     client = pool.client
     submission = client.submit(sweep)
     say(f"{sweep.id}: {describe(submission)}")
@@ -189,27 +204,18 @@ def _render(pool: RunPool, sweep: Sweep, weights: tuple[Weights, ...], retry: bo
         say("it was paused, and is resumed")
     status = client.status(sweep.id)
     if status.done + status.dead == status.total:
-        return status
+        return status, []
     if pool.embedded:
         pool.start_workers(weights)
-    else:
-        _tell_unserved(pool, weights)
+    notes = WaitNotes(Waits(client.queue, sweep.layout), ends=pool.embedded)
     waiting = "loading the model" if pool.embedded else "waiting for a worker"
     with following(waiting=waiting) as show:
         for status in pool.follow(sweep.id):
             show(status)
-    return status
-
-
-def _tell_unserved(pool: RunPool, weights: tuple[Weights, ...]) -> None:
-    served = {key for worker in pool.client.workers() for key in worker.get("model_keys", ())}
-    for item in weights:
-        if item.key not in served:
-            options = " ".join([f"--model {item.option}", *item.parts])
-            say(
-                f"no worker serves {item.option} yet: start one with "
-                f"'seedbed worker {options}'; waiting for it"
-            )
+            waits = notes.look(status)
+            if pool.embedded and notes.stuck:
+                return status, [wait.reason for wait in waits]
+    return status, []
 
 
 def _check_names(pool: RunPool, sweep: Sweep, file_name: str | None) -> None:

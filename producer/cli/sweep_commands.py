@@ -18,10 +18,11 @@ from producer.cli.output import (
     say,
     size_text,
 )
-from producer.cli.progress import following
+from producer.cli.progress import WaitNotes, following
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
 from producer.client import Client, JobFailure
+from producer.waiting import Waits
 
 if TYPE_CHECKING:
     from shared.queue import SweepStatus
@@ -40,16 +41,17 @@ LISTED_FAILURES = 10_000
 @pool_client
 @json_option
 def status(sweep: str, client: Client, as_json: bool) -> None:
-    """Tell how far a sweep is, and which jobs failed.
+    """Tell how far a sweep is, which jobs failed, and why it waits.
 
     SWEEP is an id, a unique beginning of one, or a name.
     """
     found = client.status(sweep)
     failures = client.failures(found.id, limit=LISTED_FAILURES)
+    reasons = [wait.reason for wait in client.waits(found.id)]
     if as_json:
-        print_json({**plain(found), "failures": plain(failures)})
+        print_json({**plain(found), "waiting": reasons, "failures": plain(failures)})
         return
-    for name, text in _facts(found):
+    for name, text in _facts(found) + [("waiting", one_line(reason)) for reason in reasons]:
         click.echo(f"{name:<10} {text}")
     print_failures(failures, found.id)
 
@@ -74,13 +76,15 @@ def watch(sweep: str, timeout: float, client: Client, as_json: bool) -> int:
     With --json, prints a line each time something has changed.
     """
     sweep_id = client.find(sweep)
+    notes = WaitNotes(Waits(client.queue, client.layout(sweep_id)), quiet=as_json)
     last = None
     with following(quiet=as_json) as show:
         for found in client.watch(sweep_id, timeout_seconds=timeout):
             show(found)
-            if as_json and found != last:
-                print_json(found)
-            last = found
+            news = (found, [wait.reason for wait in notes.look(found)])
+            if as_json and news != last:
+                print_json({**plain(found), "waiting": news[1]})
+            last = news
     print_failures(client.failures(sweep_id), sweep_id)
     return verdict(found)
 
@@ -154,26 +158,6 @@ def cancel(sweep: str, client: Client, as_json: bool) -> None:
 
 @click.command(
     cls=SectionCommand,
-    epilog=examples(
-        "seedbed retry shapes-study", "seedbed retry shapes-study --index 3 --index 17 --json"
-    ),
-)
-@sweep_argument
-@click.option("--index", "indices", type=int, multiple=True, help="only this job; repeatable")
-@pool_client
-@json_option
-def retry(sweep: str, indices: tuple[int, ...], client: Client, as_json: bool) -> None:
-    """Revive jobs that were given up."""
-    sweep_id = client.find(sweep)
-    revived = client.retry(sweep_id, indices=indices or None)
-    if as_json:
-        print_json({"sweep_id": sweep_id, "revived": revived})
-    else:
-        say(f"{sweep_id}: {revived:,} {'job' if revived == 1 else 'jobs'} revived")
-
-
-@click.command(
-    cls=SectionCommand,
     epilog=examples("seedbed delete shapes-study", "seedbed delete shapes-study --json"),
 )
 @sweep_argument
@@ -195,7 +179,7 @@ def print_failures(failures: list[JobFailure], sweep_id: str) -> None:
         tries = f"{failure.attempts} {'try' if failure.attempts == 1 else 'tries'}"
         say(f"job {failure.index}: {kind} after {tries}: {one_line(failure.reason)}")
     if len(failures) > SHOWN_FAILURES:
-        say(f"... and more; 'seedbed status {sweep_id} --json' lists them")
+        say(f"... and more; 'seedbed failures {sweep_id}' lists those that were given up")
 
 
 def verdict(status: SweepStatus) -> int:
@@ -218,6 +202,7 @@ def _facts(status: SweepStatus) -> list[tuple[str, str]]:
     facts = [
         ("sweep", status.id),
         ("state", status.state),
+        *([("refused", one_line(status.refused))] if status.refused else []),
         ("owner", one_line(status.owner)),
         ("done", f"{status.done:,} of {status.total:,}{reused}, {size_text(status.bytes)}"),
     ]

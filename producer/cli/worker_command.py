@@ -111,15 +111,27 @@ def worker(
         given["single_file_config"] = os.path.abspath(given["single_file_config"])
     options = WorkerOptions(models=tuple(map(absolute_model, models)), **given)
     settings = None if show else find_pool(flags)
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InvalidSettings(
-            f"a worker needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
-            f"not installed here: pip install 'seedbed[worker]'"
-        )
+    need_worker_packages("a worker")
     environ = worker_environ(settings, options)
     arguments = (["show-json"] if as_json else ["show"]) if show else []
     os.execve(sys.executable, [sys.executable, "-P", "-m", "worker", *arguments], environ)
+
+
+def need_worker_packages(who: str) -> None:
+    """Refuse what can't be done with the producer's packages alone.
+
+    Args:
+        who: What needs more.
+
+    Raises:
+        InvalidSettings: Some are not installed.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InvalidSettings(
+            f"{who} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            f"not installed here: pip install 'seedbed[worker]'"
+        )
 
 
 def worker_environ(settings: Settings | None, options: WorkerOptions) -> dict[str, str]:

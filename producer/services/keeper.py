@@ -63,6 +63,13 @@ EARLY_SECONDS = 60.0
 MAX_EARLY_ENDS = 4
 """Restarts, with pauses of 1, 2, 4 and 8 s, after which a service is given up."""
 
+SERVING = b" listening "
+"""What a worker logs when it has loaded its model."""
+
+MAX_SERVED_ENDS = 100
+"""The same of workers that had begun to serve: a job that kills its worker does it five times
+before it is given up, and a sweep may have several."""
+
 SERVERS = ("s3", "redis")
 """In the order of their end."""
 
@@ -98,6 +105,7 @@ class Keeper:
         self._environ = dict(os.environ)
         self._children: dict[str, Child] = {}
         self._early_ends: dict[str, int] = {}
+        self._served_ends: dict[str, int] = {}
         self._restart_at: dict[str, tuple[float, Service]] = {}
         self._state: State | None = None
         self._users: FolderLock | None = None
@@ -243,12 +251,14 @@ class Keeper:
                 continue
             del self._children[name]
             lived = time.monotonic() - child.since
-            early = self._early_ends.get(name, 0) + 1 if lived < EARLY_SECONDS else 0
-            self._early_ends[name] = early
-            logger.warning("%s %s after %.1f s", name, child.how_it_ended(), lived)
             is_worker = name not in SERVERS
-            hopeless = early and is_worker and child.exit_code() in (1, REFUSED)
-            if hopeless or early > MAX_EARLY_ENDS:
+            served = is_worker and child.said(SERVING)
+            counted = self._served_ends if served else self._early_ends
+            early = counted.get(name, 0) + 1 if lived < EARLY_SECONDS else 0
+            counted[name] = early
+            logger.warning("%s %s after %.1f s", name, child.how_it_ended(), lived)
+            hopeless = early and is_worker and not served and child.exit_code() in (1, REFUSED)
+            if hopeless or early > (MAX_SERVED_ENDS if served else MAX_EARLY_ENDS):
                 message = _end_of(child, f"{lived:.0f} s after its start")
                 if name == METRICS:
                     logger.error("no metrics any more: %s", message)
@@ -259,7 +269,7 @@ class Keeper:
                     message = _last_words(child) or message
                 self._lost_worker(message, refused=child.exit_code() == REFUSED)
             else:
-                pause = float(2 ** (early - 1)) if early else 0.0
+                pause = float(2 ** (early - 1)) if early and not served else 0.0
                 self._restart_at[name] = (time.monotonic() + pause, child.service)
         for name, (moment, service) in tuple(self._restart_at.items()):
             if time.monotonic() >= moment:

@@ -101,6 +101,13 @@ class Child:
             return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
         return ""
 
+    def said(self, words: bytes) -> bool:
+        """Whether its output since it was started has these words."""
+        with suppress(OSError), self.service.log.open("rb") as log:
+            log.seek(self._log_start)
+            return any(words in line for line in log)
+        return False
+
     def how_it_ended(self) -> str:
         """For a message: the exit code or signal."""
         code = self.exit_code()

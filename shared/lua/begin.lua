@@ -1,10 +1,11 @@
 -- uses: keys leases
 --
--- Say that jobs of a lease are about to go to the GPU: only such jobs are charged an attempt if
--- the worker vanishes. Renewals go on for gpu_seconds at most.
+-- Say that jobs of a lease are about to go to the GPU, and that none of its others is on it any
+-- more: only such jobs are charged an attempt if the worker vanishes. Renewals go on for
+-- gpu_seconds at most.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 token, 2 bound of the GPU phase in microseconds, 3... sweep id, 'position,...'
+-- ARGV  1 token, 2 bound of the GPU phase in microseconds, 3 worker, 4... sweep id, 'position,...'
 -- Reply {'ok'}, or {'gone'} when the lease is over
 --
 -- Touches  leases (zset), lease:TOKEN (hash)
@@ -14,14 +15,10 @@ local now = now_us()
 if not live_lease(token, now) then
   return {'gone'}
 end
-local fields = {'phase', 'gpu', 'phase_until', now + bound_us}
-for i = 3, #ARGV, 2 do
-  local begun, positions = begun_jobs(token, ARGV[i]), split(ARGV[i + 1])
-  for position in pairs(begun) do
-    positions[#positions + 1] = position
-  end
-  fields[#fields + 1] = 'begun ' .. ARGV[i]
-  fields[#fields + 1] = table.concat(positions, ',')
+local begun = {}
+for i = 4, #ARGV, 2 do
+  begun[ARGV[i]] = ARGV[i + 1]
 end
-redis.call('HSET', key('lease', token), unpack(fields))
+redis.call('HSET', key('lease', token), 'phase', 'gpu', 'phase_until', now + bound_us,
+  'worker', ARGV[3], 'begun', cmsgpack.pack(begun))
 return {'ok'}

@@ -160,10 +160,7 @@ local lane, recipe, solo
 local function pin_sweep(sweep)
   local its_pin = redis.call('HGET', key('sweep', sweep.id), 'pin:' .. model)
   if not its_pin then
-    unlist_model(sweep, model)
-    redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
-    sweep.pins = {[model] = pinned}
-    enlist_model(sweep, model)
+    set_pin(sweep, model, pin)
   end
   sweep.pins = {[model] = pinned}
   return not its_pin or its_pin == pin

@@ -95,6 +95,19 @@ local function unlist(sweep)
   return true
 end
 
+-- Pin a model of a sweep, which moves it to the trees of those weights. Only once.
+local function set_pin(sweep, model, pin)
+  local listed = sweep.state == 'running'
+  if listed then
+    unlist_model(sweep, model)
+  end
+  redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
+  sweep.pins = nil
+  if listed then
+    enlist_model(sweep, model)
+  end
+end
+
 -- Bring the indexes in line with what a block holds now. The fullest block is the one with the
 -- most jobs to share: suspects (score 0) come last, where they are in nobody's way.
 local function index_block(sweep, block)
@@ -211,20 +224,45 @@ local function reopen(sweep, now)
   enlist(sweep)
 end
 
--- Record an attempt that failed. Returns true when the job is dead of it.
+-- How many of a job's attempts its worker did not survive, all of them alone, so far.
+local function kills_so_far(id, position)
+  local failure = redis.call('HGET', key('failures', id), position)
+  return failure and tonumber(cjson.decode(failure).kills) or 0
+end
+
+-- What is said of a job whose worker vanished. Only a job that dies of it is called its cause: any
+-- one of these ends may have been a machine's.
+local function vanished_reason(alone, kills)
+  if alone == 0 then
+    return 'the worker vanished while it was rendering this job'
+  elseif alone < MAX_ATTEMPTS then
+    return string.format('the worker vanished while it was rendering this job alone (%d of %d)',
+      alone, MAX_ATTEMPTS)
+  end
+  return string.format('killed its worker %d time%s while alone', kills, kills == 1 and '' or 's')
+end
+
+-- Record an attempt that failed: {reason or vanished, worker, token, charged, permanent}. Returns
+-- true when the job is dead of it.
 local function blame(sweep, position, attempt, now)
   local tries = tonumber(redis.call('HGET', key('tries', sweep.id), position)) or 0
   if attempt.charged then
     tries = redis.call('HINCRBY', key('tries', sweep.id), position, 1)
   end
-  local dead = attempt.permanent or tries >= SHARED_TRIES + MAX_ATTEMPTS
+  local alone = math.max(0, tries - SHARED_TRIES)
+  local dead = attempt.permanent or alone >= MAX_ATTEMPTS
+  local kills = kills_so_far(sweep.id, position)
   local reason = attempt.reason
+  if attempt.vanished then
+    kills = kills + (alone > 0 and 1 or 0)
+    reason = vanished_reason(alone, kills)
+  end
   if redis.call('HLEN', key('failures', sweep.id)) >= WHOLE_REASONS then
     reason = string.sub(reason, 1, CUT_REASON)
   end
   redis.call('HSET', key('failures', sweep.id), position, cjson.encode({
     attempts = tries, reason = reason, worker = attempt.worker, token = attempt.token,
-    at = string.format('%.0f', now), dead = dead,
+    at = string.format('%.0f', now), dead = dead, kills = kills,
   }))
   if dead then
     redis.call('SADD', key('dead', sweep.id), position)

@@ -44,17 +44,17 @@ local function drop(id, token, positions)
   end
 end
 
--- The jobs of a lease that have begun, as {position = true}.
+-- The jobs of a lease that are on the GPU, as {position = true}.
 local function begun_jobs(token, id)
-  local begun = {}
-  for _, position in ipairs(split(redis.call('HGET', key('lease', token), 'begun ' .. id) or '')) do
+  local begun, packed = {}, redis.call('HGET', key('lease', token), 'begun')
+  for _, position in ipairs(split(packed and cmsgpack.unpack(packed)[id] or '')) do
     begun[position] = true
   end
   return begun
 end
 
--- Give the held positions of one share back to the queue. With a blame ({reason, worker, token}),
--- those that had begun are charged an attempt; whatever is not charged is refunded.
+-- Give the held positions of one share back to the queue. With a blame, see `blame`, those that
+-- had begun are charged an attempt; whatever is not charged is refunded.
 local function settle(token, share, positions, blamed, now)
   local id, number = share[1], share[3]
   local sweep = load_sweep(id)
@@ -101,15 +101,12 @@ local function requeue_finalise(token, id, now)
 end
 
 local function expire_lease(token, now)
-  local row = redis.call('HMGET', key('lease', token), 'kind', 'shares', 'sweep', 'model')
+  local row = redis.call('HMGET', key('lease', token), 'kind', 'shares', 'sweep', 'worker', 'model')
   if row[1] == 'finalise' then
     requeue_finalise(token, row[3], now)
   elseif row[1] == 'jobs' then
-    tally(row[4], 'expired', 1)
-    local blamed = {
-      reason = 'the worker vanished while it was rendering this job', worker = '',
-      token = token, charged = true,
-    }
+    tally(row[5], 'expired', 1)
+    local blamed = {vanished = true, worker = row[4] or '', token = token, charged = true}
     for _, share in ipairs(cmsgpack.unpack(row[2])) do
       unless_malformed(function()
         settle(token, share, still_held(share[1], token, split(share[4])), blamed, now)

@@ -1,7 +1,8 @@
 -- uses: keys leases
 --
 -- Keep a lease while its work goes on, for as long as its phase may last: queued ten minutes, on
--- the GPU what `begin` said, uploading an hour. A phase's time starts when it is first named.
+-- the GPU what `begin` said, uploading an hour. A phase's time starts when it is first named. What
+-- is uploading has left the GPU: it is not charged for what happens to the worker after that.
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 token, 2 lease in microseconds, 3 phase: queued, gpu or uploading
@@ -19,6 +20,9 @@ local phase_until = tonumber(row[2])
 if phase ~= row[1] and PHASE_US[phase] then
   phase_until = now + PHASE_US[phase]
   redis.call('HSET', key('lease', token), 'phase', phase, 'phase_until', phase_until)
+  if phase == 'uploading' then
+    redis.call('HDEL', key('lease', token), 'begun')
+  end
 end
 if phase_until <= now then
   return {'gone'}

@@ -16,6 +16,7 @@ end
 if sweep.state == 'paused' then
   sweep.state = 'running'
   redis.call('HSET', key('sweep', sweep.id), 'state', 'running')
+  redis.call('HDEL', key('sweep', sweep.id), 'refused')
   enlist(sweep)
 end
 return sweep.state

@@ -18,7 +18,7 @@ import pytest
 from tests.pool import Pool, WorkerHandle, eventually, running_pool
 from tests.scrape import ask_json, scrape, value
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MOST = 3
 POLL_SECONDS = 0.3

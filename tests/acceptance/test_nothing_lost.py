@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from shared.doorbell import broker_prefix
 from tests.pool import Pool, eventually, running_pool
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
@@ -72,6 +73,22 @@ def test_sigterm_in_mid_sweep_exits_0_and_leaves_no_lease(pool: Pool) -> None:
     pool.wait_done(sweep, status.done + 1, seconds=30)
 
 
+def test_sigterm_gives_unstarted_jobs_back_while_a_batch_is_still_on_the_gpu(pool: Pool) -> None:
+    (worker,) = pool.start_workers(1, grace_seconds=60.0, lease_seconds=60.0)
+    sweep = pool.sweep(num_inference_steps=200)  # a batch takes seconds
+    pool.client.submit(sweep)
+    eventually(lambda: pool.client.status(sweep.id).leased == 8, seconds=60, what="claimed ahead")
+
+    worker.process.terminate()
+    eventually(lambda: pool.client.status(sweep.id).leased <= 4, seconds=2, what="given back")
+
+    status = pool.client.status(sweep.id)
+    assert (status.leased, status.done) == (4, 0), "the batch on the GPU is still held"
+    assert worker.process.wait(timeout=90) == 0
+    status = pool.client.status(sweep.id)
+    assert (status.leased, status.done) == (0, 4), "and is stored in the end"
+
+
 def test_a_sweep_finishes_though_every_celery_message_is_deleted(pool: Pool) -> None:
     sweep = pool.sweep()
     pool.client.submit(sweep)
@@ -79,7 +96,7 @@ def test_a_sweep_finishes_though_every_celery_message_is_deleted(pool: Pool) -> 
     pool.start_workers(1, budget_seconds=0.5)  # many doorbells are needed
 
     def delete_messages_until_done() -> bool:
-        for key in broker.scan_iter("seedbed.acceptance.*", _type="list"):
+        for key in broker.scan_iter(f"{broker_prefix('acceptance')}*", _type="list"):
             broker.delete(key)
         return pool.client.status(sweep.id).state == "done"
 

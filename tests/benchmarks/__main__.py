@@ -7,6 +7,7 @@ import sys
 
 BENCHMARKS = (
     "bench_queue",
+    "bench_backlog",
     "bench_end_to_end",
     "bench_rows",
     "bench_demo",

@@ -219,7 +219,7 @@ def define_and_submit(queue: JobQueue, name: str, jobs: int) -> float:
 
 def publish(url: str, jobs: int) -> float:
     """Seconds to publish one message per job, each with the job's fields."""
-    app = make_app(url)
+    app = make_app(url, "rival")
     job = dataclasses.asdict(Job(model="demo", prompt="a picture of number 1"))
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
         app.send_task("rival", kwargs=job, queue="rival", producer=producer)

@@ -2,10 +2,11 @@
 
 import pytest
 
-from shared.errors import InvalidManifest, LeaseLost
+from shared.errors import InvalidManifest, LeaseLost, UnknownSweep
 from shared.queue import CommitGroup, JobRef
 from shared.scripts import run_script
 from tests.queue_play import (
+    MODEL,
     crash,
     drain,
     expire,
@@ -246,6 +247,71 @@ def test_repair_has_missing_images_made_again_under_a_new_epoch(queue):
     assert finish(queue) == "s"
 
 
+def test_repair_of_a_sweep_under_way_keeps_its_epoch_its_leases_and_its_cursors(queue):
+    first = queue.submit(make_record("s", make_block(8)))
+    store(queue, must_take(queue, 2))  # 0 and 1, which the cursor passes
+    store_positions(queue, "s", [5, 7], reused=True)  # which it has not come to
+    claim = must_take(queue, 2)
+    assert positions_of(claim) == [2, 3]
+
+    assert queue.repair("s", missing=[0, 3, 4, 5]) == 2
+
+    status = queue.status("s")
+    assert (status.state, status.epoch, status.done) == ("running", first.epoch, 2)
+    assert (status.leased, status.pending) == (2, 4)
+    assert queue.census("s").whole
+    assert store(queue, claim).newly_done == 2
+    assert positions_of(must_take(queue, 16)) == [0, 4, 5, 6]
+
+
+def test_a_second_repair_in_one_epoch_is_not_taken_for_the_first_run_twice(queue):
+    queue.submit(make_record("s", make_block(4)))
+    store_positions(queue, "s", [0, 1])
+    assert queue.repair("s", missing=[0]) == 1
+    assert queue.repair("s", missing=[1]) == 1
+    assert queue.repair("s", missing=[0, 1]) == 0
+    assert queue.status("s").pending == 4
+
+
+def test_a_list_of_missing_objects_of_another_epoch_undoes_nothing(queue):
+    epoch = queue.submit(make_record("s", make_block(2))).epoch
+    store_positions(queue, "s", [0, 1])
+    assert queue.repair("s", missing=[0], epoch=epoch - 1) == 0
+    assert queue.status("s").done == 2
+
+
+def test_the_census_finds_jobs_that_redis_has_lost_the_place_of(queue):
+    queue.submit(make_record("s", make_block(6), make_block(6, recipe="x")))
+    queue.release(must_take(queue, 4).token)
+    store_positions(queue, "s", [4, 11])
+    census = queue.census("s")
+    assert (census.total, census.bits, census.claimable, census.whole) == (12, 2, 10, True)
+
+    lost = [f"{queue.keys.base}:retry:s:{block}" for block in (0, 1)]
+    assert queue.client.delete(*lost) == 1
+    assert not queue.census("s").whole
+    with pytest.raises(UnknownSweep):
+        queue.census("other")
+
+
+def test_the_census_finds_done_bits_that_redis_has_lost(queue):
+    queue.submit(make_record("s", make_block(6)))
+    store_positions(queue, "s", range(6))
+    queue.client.delete(queue.keys.bits("s", 0))
+    assert not queue.census("s").whole
+
+
+def test_a_sweep_can_be_pinned_before_anybody_claims_from_it(queue):
+    queue.submit(make_record("s", make_block(4)))
+    assert queue.pin("s", MODEL, "their-weights")
+    assert queue.pin("s", MODEL, "their-weights")
+    assert not queue.pin("s", MODEL, "other-weights")
+    assert not queue.pin("s", "no-such-model", "their-weights")
+    assert queue.status("s").pins == {MODEL: "their-weights"}
+    assert take(queue, pin="other-weights") is None
+    assert take(queue, pin="their-weights") is not None
+
+
 def test_repair_of_thousands_goes_in_chunks_of_one_epoch(queue):
     queue.submit(make_record("s", make_block(5000)))
     store_positions(queue, "s", range(5000))
@@ -259,14 +325,15 @@ def test_repair_of_thousands_goes_in_chunks_of_one_epoch(queue):
 def test_a_chunk_of_a_repair_that_redis_runs_twice_undoes_nothing_twice(queue):
     epoch = queue.submit(make_record()).epoch
     drain(queue)
-    chunk = ["sweep", epoch, 1, "3,4"]
+    chunk = ["sweep", epoch, "one", 1, "3,4"]
     assert run_script(queue.client, "repair", queue.keys.base, chunk) == 2
     drain(queue)
     assert run_script(queue.client, "repair", queue.keys.base, chunk) == 2
     assert queue.status("sweep").done == 10
-    later_chunk = ["sweep", epoch, 2, "5"]
+    later_chunk = ["sweep", epoch, "one", 2, "5"]
     assert run_script(queue.client, "repair", queue.keys.base, later_chunk) == 1
-    assert run_script(queue.client, "repair", queue.keys.base, ["sweep", epoch - 1, 1, "5"]) == -2
+    other_list = ["sweep", epoch, "two", 1, "6"]
+    assert run_script(queue.client, "repair", queue.keys.base, other_list) == -2
 
 
 def test_live_tells_which_sweeps_still_want_their_jobs(queue):

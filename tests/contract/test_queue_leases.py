@@ -167,7 +167,7 @@ def test_only_jobs_that_had_begun_are_charged_when_a_worker_vanishes(queue):
     queue.reap()
     failures = queue.failures("sweep")
     assert [(failure.position, failure.attempts) for failure in failures] == [(0, 1), (1, 1)]
-    assert "vanished" in failures[0].reason
+    assert failures[0].reason == "the worker vanished while it was rendering this job"
     assert not failures[0].dead
 
 
@@ -181,6 +181,55 @@ def test_five_crashes_make_a_job_dead_two_in_company_and_three_alone(queue):
     status = queue.status("s")
     assert (status.dead, status.state) == (2, "finalising")
     assert [failure.attempts for failure in queue.failures("s")] == [5, 5]
+    assert {failure.reason for failure in queue.failures("s")} == {
+        "killed its worker 3 times while alone"
+    }
+
+
+def test_only_what_is_on_the_gpu_when_a_worker_vanishes_is_charged(queue):
+    queue.submit(make_record())
+    claim = must_take(queue, 4)
+    refs = refs_of(claim)
+    queue.begin(claim.token, refs[:2], gpu_seconds=60)
+    queue.begin(claim.token, refs[2:], gpu_seconds=60, worker="w7")  # the first two are rendered
+    expire(queue, claim.token)
+    queue.reap()
+    charged = [(failure.position, failure.worker) for failure in queue.failures("sweep")]
+    assert charged == [(2, "w7"), (3, "w7")]
+
+
+def test_an_image_that_waits_for_storage_is_not_charged_with_its_worker_s_end(queue):
+    queue.submit(make_record("s", make_block(1)))
+    for _ in range(8):
+        claim = must_take(queue)
+        queue.begin(claim.token, refs_of(claim), gpu_seconds=60)
+        queue.renew(claim.token, lease_seconds=60, phase="uploading")
+        expire(queue, claim.token)
+        assert queue.reap() == 1
+    assert queue.failures("s") == []
+    assert not must_take(queue).solo
+
+
+def test_a_job_that_dies_of_other_reasons_keeps_the_last_one(queue):
+    queue.submit(make_record("s", make_block(1)))
+    for _ in range(3):
+        crash(queue)
+    assert queue.failures("s")[0].reason == (
+        "the worker vanished while it was rendering this job alone (1 of 3)"
+    )
+    crash(queue)
+    claim = must_take(queue)
+    queue.begin(claim.token, refs_of(claim), gpu_seconds=120)
+    queue.fail(claim.token, refs_of(claim)[0], reason="exceeded 120 s on the GPU", worker="w")
+    (failure,) = queue.failures("s")
+    assert (failure.reason, failure.dead) == ("exceeded 120 s on the GPU", True)
+    assert queue.retry("s") == 1
+    for _ in range(4):
+        crash(queue)
+    claim = must_take(queue)
+    queue.begin(claim.token, refs_of(claim), gpu_seconds=60)
+    queue.fail(claim.token, refs_of(claim)[0], reason="a tantrum", worker="w")
+    assert queue.failures("s")[0].reason == "a tantrum"
 
 
 def test_a_job_that_fails_is_tried_again_and_a_permanent_failure_is_not(queue):

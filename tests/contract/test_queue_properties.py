@@ -139,14 +139,23 @@ class Pool(RuleBasedStateMachine):
             if not self.model.sweeps[sweep_id].epoch:
                 self.read_epoch(sweep_id)
 
-    @rule(sweep_id=SWEEPS, missing=st.sets(st.integers(0, 1)), twice=st.booleans())
+    @rule(sweep_id=SWEEPS, missing=st.sets(st.integers(0, 4)), twice=st.booleans())
     def repair(self, sweep_id: str, missing: set[int], twice: bool) -> None:
         self.queue.twice = twice
         if sweep_id in self.model.sweeps:
+            cursors = self.cursors(sweep_id)
             repaired = self.queue.repair(sweep_id, missing=sorted(missing))
-            assert repaired == self.model.repair(sweep_id, missing)
+            assert repaired == self.model.repair(sweep_id, missing, cursors)
+            self.checks.forget_done(sweep_id)
             if not self.model.sweeps[sweep_id].epoch:
                 self.read_epoch(sweep_id)
+
+    def cursors(self, sweep_id: str) -> dict[int, int]:
+        """The first position of each block that its cursor has not passed."""
+        row = self.client.hgetall(f"{self.queue.keys.base}:cursors:{sweep_id}")
+        sweep = self.model.sweeps[sweep_id]
+        blocks = range(len(sweep.record.blocks))
+        return {b: sweep.span(b).start + int(row.get(f"{b}:at".encode(), 0)) for b in blocks}
 
     @rule(sweep_id=SWEEPS, kept=st.sets(st.integers(0, 4), max_size=3), twice=st.booleans())
     def prefill(self, sweep_id: str, kept: set[int], twice: bool) -> None:
@@ -236,7 +245,7 @@ class Pool(RuleBasedStateMachine):
         refs = refs_of(claim)[part:]
         if self.model.live(claim.token):
             self.queue.begin(claim.token, refs, gpu_seconds=LONG_LEASE)
-            self.model.leases[claim.token].begun |= {(ref.sweep_id, ref.position) for ref in refs}
+            self.model.leases[claim.token].begun = {(ref.sweep_id, ref.position) for ref in refs}
         else:
             with pytest.raises(LeaseLost):
                 self.queue.begin(claim.token, refs, gpu_seconds=LONG_LEASE)
@@ -246,6 +255,8 @@ class Pool(RuleBasedStateMachine):
         if self.model.live(claim.token):
             left = self.queue.renew(claim.token, lease_seconds=LONG_LEASE, phase=phase)
             assert 0 < left <= LONG_LEASE
+            if phase == "uploading":
+                self.model.leases[claim.token].begun.clear()
         else:
             with pytest.raises(LeaseLost):
                 self.queue.renew(claim.token, lease_seconds=LONG_LEASE, phase=phase)
@@ -312,7 +323,7 @@ class Pool(RuleBasedStateMachine):
         job = (ref.sweep_id, ref.position)
         if begun and self.model.live(claim.token):
             self.queue.begin(claim.token, [ref], gpu_seconds=LONG_LEASE)
-            self.model.leases[claim.token].begun.add(job)
+            self.model.leases[claim.token].begun = {job}
         self.refunds = True
         self.queue.twice = twice
         held = job in self.model.held_by(claim.token)

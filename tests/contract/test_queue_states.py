@@ -11,6 +11,8 @@ from shared.keys import KEY_TABLE
 from shared.queue import JobQueue, JobRef
 from tests.queue_play import (
     LONG_LEASE,
+    MODEL,
+    PIN,
     expire,
     finish,
     make_block,
@@ -89,6 +91,9 @@ class Scene:
 
     def repair(self) -> str:
         return f"{self.queue.repair('s', missing=[PENDING])} undone"
+
+    def pin(self) -> str:
+        return "pinned" if self.queue.pin("s", MODEL, PIN) else "pinned to another"
 
     def claim_jobs(self) -> str:
         claim = take(self.queue)

@@ -25,6 +25,7 @@ from botocore.exceptions import ClientError
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError
 from shared.settings import Settings
 from shared.storage import MAX_ATTEMPTS, Storage, StoredObject
+from tests.faults.s3_proxy import Answer, S3Proxy
 from tests.s3_server import BUCKET, S3Server, free_ports, rclone_server, seaweed_server
 
 SERVERS = {"rclone": rclone_server, "seaweedfs": seaweed_server}
@@ -53,6 +54,31 @@ def keys(storage: Storage, prefix: str = "") -> list[str]:
 
 
 # Objects go in and come out.
+
+
+def test_an_object_is_believed_in_only_if_it_begins_as_it_should(storage: Storage) -> None:
+    put(storage, "a.png", b"\x89PNG and more")
+    put(storage, "page.html", b"<html>all is well</html>")
+    put(storage, "empty.png", b"")
+    put(storage, "short.png", b"\x89P")
+    wanted = ["a.png", "page.html", "empty.png", "short.png", "missing.png"]
+    assert storage.holding(wanted, first=b"\x89PNG") == {"a.png": 13}
+    assert storage.holding(["missing.png"], first=b"\x89PNG") == {}
+
+
+@pytest.mark.parametrize("length", [0, 4711])
+def test_a_head_that_lies_does_not_make_an_object(server: S3Server, length: int) -> None:
+    port = int(server.url.rpartition(":")[2])
+    with S3Proxy(port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        lied_to = Storage.connect(server.settings(s3_endpoint_url=url))
+        put(lied_to, "lies/a.png", b"\x89PNG and more")
+        with proxy.answering(
+            lambda call: Answer(status=200, length=length) if call.method == "HEAD" else None
+        ):
+            found = lied_to.holding(["lies/a.png", "lies/b.png"], first=b"\x89PNG")
+        lied_to.close()
+    assert found == {"lies/a.png": 13}
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 5_000_001])
@@ -291,8 +317,8 @@ def test_check_is_content_with_right_settings(server: S3Server) -> None:
     [
         ({"bucket": "not-there"}, "'not-there'.* does not exist: .*SEEDBED_BUCKET"),
         ({"bucket": "Not Allowed!"}, "'Not Allowed!'.* name S3 does not allow"),
-        ({"access_key": "nobodys-key"}, "refuses these credentials.*AWS_ACCESS_KEY_ID"),
-        ({"secret_key": "nobodys-secret"}, "refuses these credentials.*AWS_SECRET_ACCESS_KEY"),
+        ({"access_key": "nobodys-key"}, "does not know this access key.*AWS_ACCESS_KEY_ID"),
+        ({"secret_key": "nobodys-secret"}, "does not accept the secret.*AWS_SECRET_ACCESS_KEY"),
     ],
 )
 def test_check_names_the_setting_that_is_wrong(
@@ -405,7 +431,7 @@ def test_a_web_server_that_is_not_s3_is_refused() -> None:
 def test_https_to_a_server_without_tls_is_refused() -> None:
     with answering(lambda: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as url:
         storage = Storage.connect(nowhere(s3_endpoint_url=url.replace("http:", "https:")))
-        with pytest.raises(InvalidSettings, match="offers no TLS"):
+        with pytest.raises(InvalidSettings, match="does not speak TLS"):
             storage.check()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,42 @@ def test_status_counts_and_lists_failures(
     assert {failure["reason"] for failure in facts["failures"]} == {"the \x1b[31mpipeline\nbroke"}
 
 
+def test_status_and_watch_say_why_a_sweep_waits_and_what_the_pool_serves(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", model=["demo", "owner/other"], vae=[None, "owner/vae"])
+    client.submit(sweep)
+    (line,) = [line for line in seedbed("status", "study").out.splitlines() if "demo' with" in line]
+    assert line == (
+        "waiting    no worker is ready in the pool, and the sweep needs model 'demo' with vae "
+        "'owner/vae': start one with 'seedbed worker --model demo --vae=owner/vae', "
+        "or wait for one that is starting"
+    )
+
+    worker.announce()
+    worker.work(sweep)
+
+    waiting = [
+        "no worker serves model 'demo' with vae 'owner/vae', and none may load vae 'owner/vae' "
+        "(the pool serves demo): start one with 'seedbed worker --model demo --vae=owner/vae'",
+        "no worker serves model 'owner/other' (the pool serves demo): "
+        "start one with 'seedbed worker --model owner/other'",
+        "no worker serves model 'owner/other' with vae 'owner/vae' (the pool serves demo): "
+        "start one with 'seedbed worker --model owner/other --vae=owner/vae'",
+    ]
+    said = seedbed("status", "study").out.splitlines()
+    assert [line for line in said if line.startswith("waiting")] == [
+        f"waiting    {text}" for text in waiting
+    ]
+    assert json.loads(seedbed("status", "study", "--json").out)["waiting"] == waiting
+    watched = seedbed("watch", "study", "--timeout", "0")
+    assert (watched.code, watched.err.splitlines()[1:-1]) == (
+        3, [f"waiting: {text}" for text in waiting]
+    )  # fmt: skip
+    assert seedbed("pause", "study").code == 0
+    assert "waiting" not in seedbed("status", "study").out
+
+
 def test_ls_lists_the_newest_first(seedbed: Call) -> None:
     assert seedbed("ls").out == ""
     first = seedbed("submit", *SWEEP).out.strip()
@@ -119,6 +156,51 @@ def test_retry_revives_the_given_jobs(seedbed: Call, client: Client, worker: Han
     worker.fail(4, "no")
     assert json.loads(seedbed("retry", "study", "--index", "2", "--json").out)["revived"] == 1
     assert seedbed("retry", "study").err.endswith("3 jobs revived\n")
+
+
+def test_retry_takes_lists_and_ranges_of_indices(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    client.submit(make_sweep(name="study", seed="0..9"))
+    worker.fail(10, "no")
+    arguments = ("--index", "1,3..7..2", "--index", "9", "--index", "3")
+    assert seedbed("retry", "study", *arguments).err.endswith("5 jobs revived\n")
+    assert {job.index for job in client.dead_jobs("study")} == {0, 2, 4, 6, 8}
+    for wrong, words in (("x", "'x' is no index"), ("7..3", "'7..3' is an empty range")):
+        answer = seedbed("retry", "study", "--index", wrong)
+        assert (answer.code, answer.out) == (2, "")
+        assert words in answer.err
+    answer = seedbed("retry", "study", "--index", "0..10")
+    assert (answer.code, answer.is_one_sentence) == (2, True)
+    assert "index 10 is not in sweep" in answer.err
+    assert client.status("study").dead == 5
+
+
+def test_failures_lists_the_dead_with_the_command_that_renders_each_alone(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    sweep = make_sweep(name="study", prompt=["a red circle", "it's -- a star"], seed="0..3")
+    client.submit(sweep)
+    assert seedbed("failures", "study").err.endswith("no job was given up\n")
+    worker.fail(6, "the \x1b[31mpipeline\nbroke")
+
+    found = json.loads(seedbed("failures", "study", "--json").out)
+
+    assert (found["sweep_id"], found["dead"]) == (sweep.id, 6)
+    assert [job["index"] for job in found["jobs"]] == sorted(job["index"] for job in found["jobs"])
+    for entry in found["jobs"]:
+        assert (entry["worker"], entry["attempts"]) == ("hand", 0)
+        assert shlex.split(entry["command"]) == entry["arguments"]
+        # the command makes a sweep of just this job
+        submitted = seedbed("plan", *entry["arguments"][2:], "--json")
+        assert json.loads(submitted.out)["jobs"] == 1
+        options = entry["arguments"]
+        job = sweep.layout.job(entry["index"])
+        assert options[options.index("-p") + 1] == job.prompt
+    answer = seedbed("failures", "study", "--limit", "2")
+    assert answer.out.count("seedbed run --model demo") == 2
+    assert r"the \x1b[31mpipeline\nbroke" in answer.out
+    assert answer.err.startswith("6 jobs given up, 2 shown; --limit 0 shows all; 'seedbed retry ")
 
 
 def test_watch_ends_with_the_sweep(seedbed: Call, client: Client, worker: HandWorker) -> None:
@@ -348,7 +430,7 @@ BAD_SETTINGS = [
     ({"SEEDBED_POOL": "{a}"}, 2, "SEEDBED_POOL is '{a}'"),
     ({"SEEDBED_BUCKET": "no-such-bucket"}, 2, "does not exist: create it"),
     ({"SEEDBED_PREFIX": "../up"}, 2, "write plain folders"),
-    ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 2, "refuses these credentials"),
+    ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 2, "does not accept the secret"),
     ({"SEEDBED_S3_ENDPOINT_URL": "http://127.0.0.1:9"}, 1, "nobody answers"),
     ({"SEEDBED_S3_ENDPOINT_URL": "127.0.0.1:9"}, 2, "write http"),
 ]
@@ -393,6 +475,9 @@ def test_what_answers_but_is_no_redis_is_told(
         ("watch", "x"),
         ("pause", "x"),
         ("retry", "x"),
+        ("failures", "x"),
+        ("repair", "x"),
+        ("verify", "x"),
         ("delete", "x"),
         ("doctor",),
         ("worker", "--model", "demo"),
@@ -410,7 +495,8 @@ def test_without_a_pool_every_command_says_so_and_starts_none(
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "watch", "pause", "resume", "cancel", "retry", "delete"]
+    "command",
+    ["status", "watch", "pause", "resume", "cancel", "failures", "retry", "delete", "repair"],
 )
 def test_an_unknown_sweep_gets_one_sentence(seedbed: Call, command: str) -> None:
     answer = seedbed(command, "nobody")

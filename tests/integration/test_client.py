@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer import Client, Sweep
+from shared.doorbell import broker_prefix, doorbell_queue
 from shared.errors import (
     InvalidInput,
     InvalidSettings,
@@ -17,6 +18,8 @@ from shared.records import manifest_key
 from shared.settings import Settings
 from tests.factories import make_pin, make_sweep
 from tests.producer_pool import MODEL_KEY, HandWorker
+
+DOORBELL = broker_prefix("default") + doorbell_queue("default", MODEL_KEY)
 
 
 def sweep_of(jobs: int, **fields: object) -> Sweep:
@@ -53,7 +56,7 @@ def test_submit_rings_each_models_doorbell_once(client: Client) -> None:
     sweep = sweep_of(4)
     client.submit(sweep)
     client.submit(sweep)
-    assert client.queue.client.llen(f"seedbed.default.{MODEL_KEY}") == 1
+    assert client.queue.client.llen(DOORBELL) == 1
 
 
 def test_a_finished_sweep_is_done_at_once(client: Client, worker: HandWorker) -> None:
@@ -176,7 +179,7 @@ def test_a_storage_that_is_down_leaves_the_queue_alone(settings: Settings) -> No
     ("wrong", "words"),
     [
         ({"bucket": "no-such-bucket"}, "does not exist"),
-        ({"secret_key": "wrong"}, "refuses these credentials"),
+        ({"secret_key": "wrong"}, "does not accept the secret"),
     ],
 )
 def test_wrong_storage_settings_leave_the_queue_alone(
@@ -253,9 +256,9 @@ def test_pause_holds_jobs_back_and_resume_rings(client: Client, worker: HandWork
     client.submit(sweep)
     assert client.pause("study") == "paused"
     assert worker.claim(1) is None
-    client.queue.client.delete(f"seedbed.default.{MODEL_KEY}")
+    client.queue.client.delete(DOORBELL)
     assert client.resume("study") == "running"
-    assert client.queue.client.llen(f"seedbed.default.{MODEL_KEY}") == 1
+    assert client.queue.client.llen(DOORBELL) == 1
 
 
 def test_delete_forgets_the_sweep_and_keeps_its_images(client: Client, worker: HandWorker) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 
 import torch
 
-from shared.errors import ModelError, NonFiniteImage, OutOfMemory, RenderError
+from shared.errors import ModelError, NonFiniteImage, OutOfMemory, RenderError, UnsupportedJob
 from tests.pictures import (
     all_rendered,
     assert_nearly_same,
@@ -207,3 +207,42 @@ def test_a_broken_device_is_no_jobs_fault(engine: StockEngine) -> None:
     device_failed = pytest.raises(ModelError, match=r"device failed.*illegal memory access")
     with hooked(engine.loaded.pipeline.unet, fail, before=True), device_failed:
         engine.render([quick_job()])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {
+                "scheduler": "DPMSolverMultistepScheduler",
+                "scheduler_config": '{"use_karras_sigmas":true}',
+                "timesteps": "[999,500,10]",
+            },
+            "Cannot use `timesteps` with `config.use_karras_sigmas = True`",
+        ),
+        (
+            {"scheduler": "UniPCMultistepScheduler", "sigmas": "[14.6,3.2,0.0]"},
+            "Passing `sigmas` is only supported when `use_flow_sigmas=True`",
+        ),
+        ({"scheduler": "DDIMScheduler", "num_inference_steps": 5000}, "cannot be larger than"),
+    ],
+    ids=["karras", "unipc", "steps"],
+)
+def test_settings_that_are_refused_before_the_first_step_are_given_up_at_once(
+    engine: StockEngine, fields: dict[str, Any], said: str
+) -> None:
+    outcomes = engine.render([quick_job(seed=seed, **fields) for seed in range(2)])
+
+    for outcome in outcomes:
+        assert isinstance(outcome, UnsupportedJob)
+        assert said in str(outcome)
+
+
+def test_the_same_kind_of_error_in_a_step_may_be_the_workers(engine: StockEngine) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("a kernel is out of sorts")
+
+    with hooked(engine.loaded.pipeline.unet, fail, before=True):
+        (outcome,) = engine.render([quick_job()])
+
+    assert type(outcome) is RenderError

@@ -111,6 +111,63 @@ def test_loras_are_loaded_once_and_switched_by_batch(demo_folder: Path, parts: P
     assert len({outcome.image.tobytes() for outcome in outcomes}) == len(jobs)
 
 
+def test_sets_that_share_a_checkpoint_draw_what_they_draw_alone(
+    demo_folder: Path, parts: Path
+) -> None:
+    given: list[dict[str, Any]] = [
+        {},
+        {"loras": (parts / "one",)},
+        {"vae": parts / "vae"},
+        {"loras": (parts / "two",)},
+        {"vae": parts / "vae", "loras": (parts / "one", parts / "two")},
+        {"loras": (parts / "xl",)},
+    ]
+
+    def job(**names: Any) -> Any:
+        loras = {str(name): 0.75 for name in names.get("loras", ())}
+        return quick_job(num_inference_steps=2, loras=with_loras(**loras) if loras else None)
+
+    def draw(loaded: LoadedModel, **names: Any) -> bytes | str:
+        (outcome,) = StockEngine(loaded).render([job(**names)])
+        return str(outcome) if isinstance(outcome, UnsupportedJob) else outcome.image.tobytes()
+
+    alone = [load(demo_folder, **names) for names in given]
+    wanted = [draw(loaded, **names) for loaded, names in zip(alone, given, strict=True)]
+    assert len(set(wanted)) == len(given)
+
+    # when: each is made of the first, before it has drawn anything
+    first = load(demo_folder, **given[0])
+    first.pipeline.scheduler = None  # what a batch leaves behind is its own
+    shared = [first, *(load(demo_folder, base=first.base, **names) for names in given[1:])]
+
+    # then: in whichever order, and whoever has gone
+    for order in ([0, 1, 2, 3, 4, 5], [4, 0, 3, 5, 1, 2]):
+        for number in order:
+            assert draw(shared[number], **given[number]) == wanted[number], given[number]
+    assert [loaded.pin for loaded in shared] == [loaded.pin for loaded in alone]
+    assert len({id(loaded.pipeline.unet) for loaded in shared}) == 1
+    assert len(adapters_of(first)) == 2, "one and two, once each; nothing of the one that is unfit"
+    shared[1].release()
+    assert len(adapters_of(first)) == 2, "another set has it"
+    shared[4].release()
+    assert len(adapters_of(first)) == 1
+    for number in (0, 3, 2):
+        assert draw(shared[number], **given[number]) == wanted[number]
+    shared[3].release()
+    assert adapters_of(first) == set()
+    assert draw(first) == wanted[0]
+
+
+def adapters_of(loaded: LoadedModel) -> set[str]:
+    """Every LoRA in its modules, active or not."""
+    return {
+        key.split(".lora_A.")[1].split(".")[0]
+        for module in (loaded.pipeline.unet, loaded.pipeline.text_encoder)
+        for key, _ in module.named_parameters()
+        if ".lora_A." in key
+    }
+
+
 def test_fingerprints_follow_content_and_not_names(demo_folder: Path, parts: Path) -> None:
 
     def weights(**given: Any) -> str:

@@ -25,7 +25,7 @@ from tests.pool import eventually
 from tests.producer_pool import MODEL_KEY, HandWorker
 from tests.promtool import lint_metrics
 from tests.redis_server import RedisServer
-from tests.scrape import ask, ask_json, samples_of, scrape, value
+from tests.scrape import ask, ask_json, samples_of, scrape, scrape_openmetrics, value
 
 HUB_MODEL = "stabilityai/stable-diffusion-2-1"
 
@@ -89,6 +89,8 @@ def test_every_metric_of_the_table_is_told_and_promtool_finds_no_fault(
 
     assert {name for name, _ in samples_of(text)} == {spec.name for spec in POOL_METRICS}
     assert lint_metrics(text) == ""
+    families = {spec.name.removesuffix("_total") for spec in POOL_METRICS}
+    assert scrape_openmetrics(exporter.port) == families
 
 
 def test_what_is_done_reused_and_dead_is_counted_for_good(

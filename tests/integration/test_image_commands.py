@@ -66,7 +66,7 @@ def test_fetch_exits_1_where_an_image_is_gone(seedbed: Call, client: Client, stu
     assert answer.code == 1
     assert answer.err == (
         f"image #4 prompt='a dog', seed=1 is not in storage ({client.results('study').key_of(4)})\n"
-        "submit the sweep again: images that are gone are rendered again\n"
+        "'seedbed repair study' has them rendered again\n"
     )
     assert files("study") == [*NAMES[:4], NAMES[5]]
 
@@ -79,7 +79,7 @@ def test_fetch_of_damaged_images_names_their_objects(
     answer = seedbed("fetch", "study")
     assert answer.code == 1
     assert answer.err.startswith(
-        f"image #0 prompt='a cat', seed=0 is not a PNG ({key})\ndelete the damaged objects"
+        f"image #0 prompt='a cat', seed=0 is not a PNG ({key})\n'seedbed repair study' has"
     )
 
 

@@ -21,10 +21,8 @@ from producer.cli.main import main
 from producer.show import read_origin
 from shared.errors import InvalidSettings, InvalidSweep, StorageError, UnsupportedJob
 from shared.input_files import input_key
-from shared.lanes import model_key
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.worker_options import WorkerOptions
 from tests.command_line import Call
 from tests.factories import make_job, make_sweep
 from tests.input_files import huge_png, noise_bytes, picture_bytes, write_picture
@@ -251,19 +249,14 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 @pytest.fixture
 def rendering(pool: Pool) -> Iterator[WorkerProcess]:
     """A loaded worker that serves when it is told to, not by doorbells."""
-    with pool.redis.client() as client:
-        client.flushall()
-    options = WorkerOptions(
-        models=(pool.model,), batch_size=4, device="cpu", lease_seconds=5.0, budget_seconds=100.0
-    )
-    process = WorkerProcess(pool.settings, options)
-    yield process
-    process.close()
+    pool.forget()
+    with pool.hand_worker() as process:
+        yield process
 
 
 def render(worker: WorkerProcess, pool: Pool, sweep: Sweep) -> None:
     pool.client.submit(sweep)
-    worker.serve(model_key(pool.model, None, None))
+    worker.serve(pool.key)
 
 
 def test_a_sweep_over_images_strengths_and_masks_becomes_images(
@@ -308,7 +301,7 @@ def test_a_sweep_over_images_strengths_and_masks_becomes_images(
             main(["submit", *command])
         assert ended.value.code == 0
         (again,) = capsys.readouterr().out.split()
-        rendering.serve(model_key(pool.model, None, None))
+        rendering.serve(pool.key)
         assert pool.client.status(again).reused == 1
         assert pool.client.results(again).digest_of(0) == origin.digest
     with pytest.raises(SystemExit):
@@ -335,7 +328,7 @@ def test_a_bad_input_kills_its_own_jobs_alone(
     key = input_key(paths[1].read_bytes())
     pool.storage.put(key, huge_png(60_000, 60_000), content_type="image/png")
 
-    rendering.serve(model_key(pool.model, None, None))
+    rendering.serve(pool.key)
 
     failures = pool.client.failures(sweep.id)
     assert sorted(failure.index for failure in failures) == [2, 3]
@@ -349,5 +342,5 @@ def test_a_bad_input_kills_its_own_jobs_alone(
     # and: with the right content there again, a retry makes them
     pool.storage.put(key, paths[1].read_bytes(), content_type="image/png")
     assert pool.client.retry(sweep.id) == 2
-    rendering.serve(model_key(pool.model, None, None))
+    rendering.serve(pool.key)
     assert pool.client.status(sweep.id).done == 4

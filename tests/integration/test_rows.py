@@ -14,10 +14,8 @@ from PIL import Image
 from producer.sweep_file import load_sweep
 from shared.chunks import CHUNK_ROWS, INLINE_VALUES, chunk_key, pack_chunk
 from shared.errors import InvalidSettings, StorageError
-from shared.lanes import model_key
 from shared.queue import CommitGroup
 from shared.sweep import Sweep
-from shared.worker_options import WorkerOptions
 from tests.pool import Pool, running_pool
 from worker.process import WorkerProcess
 
@@ -44,18 +42,13 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 @pytest.fixture
 def worker(pool: Pool) -> Iterator[WorkerProcess]:
     """A loaded worker that serves when it is told to, not by doorbells."""
-    with pool.redis.client() as client:
-        client.flushall()
-    options = WorkerOptions(
-        models=(pool.model,), batch_size=4, device="cpu", lease_seconds=5.0, budget_seconds=100.0
-    )
-    process = WorkerProcess(pool.settings, options)
-    yield process
-    process.close()
+    pool.forget()
+    with pool.hand_worker() as process:
+        yield process
 
 
 def serve(worker: WorkerProcess, pool: Pool) -> int:
-    return worker.serve(model_key(pool.model, None, None))
+    return worker.serve(pool.key)
 
 
 def rows_sweep(pool: Pool, folder: Path, rows: list[dict[str, object]], **fields: object) -> Sweep:

@@ -142,6 +142,20 @@ def test_a_worker_that_cannot_load_the_model_ends_the_run(here: Here) -> None:
     assert not (here.folder / "few").exists()
 
 
+def test_a_vae_that_cannot_be_had_ends_the_run_and_keeps_what_was_made(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (here.folder / "sweep.yaml").write_text("model: demo\nvae: [null, nobody/nothing]\n")
+    code, _, err = here.call("run", "sweep.yaml", *FEW)
+    assert code == 1
+    assert err.splitlines()[-1] == (
+        "error: no worker can serve model 'demo' with vae 'nobody/nothing' (the pool serves demo): "
+        "vae 'nobody/nothing' is not in the local cache and HF_HUB_OFFLINE is set: unset it once"
+    )
+    assert len(images(here.folder / "few")) == 6
+
+
 def test_jobs_that_cannot_be_rendered_are_told_and_the_others_are_made(here: Here) -> None:
     code, _, err = here.call(
         "run", *FEW, "--scheduler", "DDIMScheduler,FlowMatchEulerDiscreteScheduler"

@@ -26,6 +26,7 @@ from shared.layout import Layout
 from shared.manifest import parse_manifest
 from shared.pin import Pin
 from shared.worker_options import WorkerOptions
+from tests.input_files import write_picture
 from tests.pictures import all_rendered, assert_nearly_same
 from tests.pool import START_SECONDS, Pool, WorkerHandle, eventually, running_pool
 from tests.tiny_models import save_sdxl
@@ -177,6 +178,23 @@ def test_an_evicted_model_is_freed(pool: Pool, models: tuple[str, str]) -> None:
     worker.close()
 
 
+def test_models_share_what_was_fetched_for_either(
+    pool: Pool, models: tuple[str, str], tmp_path: Path
+) -> None:
+    worker = make_worker(pool, models)
+    sweep = sweep_of(
+        pool, models, "shared-input", "450..451", init_image=str(write_picture(tmp_path / "a.png"))
+    )
+    pool.client.submit(sweep)
+
+    for model in models:
+        worker.serve(model_key(model, None, None))
+
+    assert pool.client.status(sweep.id).done == 4
+    assert worker._loader.inputs.fetched == 1
+    worker.close()
+
+
 def test_a_doorbell_without_work_loads_nothing(pool: Pool, models: tuple[str, str]) -> None:
     worker = make_worker(pool, models)
 
@@ -231,6 +249,8 @@ def test_a_further_model_that_cannot_be_loaded_is_dropped_and_the_others_go_on(
 
     assert "no model_index.json" in caplog.records[-1].error
     assert worker.describe()["model_keys"] == [model_key(models[0], None, None)]
+    (reason,) = worker.describe()["unserved"].values()
+    assert "no model_index.json" in reason
     pool.client.submit(sound)
     assert worker.serve(model_key(models[0], None, None)) == 4
     status = pool.client.status(broken.id)
@@ -246,7 +266,9 @@ def test_doorbells_of_a_dropped_model_are_left_to_other_workers(
     eventually(
         lambda: "model not served from now on" in handle.text, seconds=60, what="it is dropped"
     )
-    doorbell = Doorbell(make_app(str(pool.settings.redis_url)), pool.settings.pool)
+    doorbell = Doorbell(
+        make_app(str(pool.settings.redis_url), pool.settings.pool), pool.settings.pool
+    )
     key = model_key(str(tmp_path), None, None)
 
     def waits() -> bool:

@@ -64,6 +64,7 @@ def test_show_prints_every_setting_with_its_reason_and_needs_no_pool(
     ]  # fmt: skip
     assert loaded.fingerprint in lines[0]
     assert lines[1].endswith("--device cpu")
+    assert "not known yet" in lines[names.index("batch size")], "nothing was measured"
     assert list(tmp_path.iterdir()) == []
 
 

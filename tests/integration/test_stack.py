@@ -47,6 +47,12 @@ if mode == "fails":
 if mode == "crashes" and not note.exists():
     note.write_text("crashed")
     os.kill(os.getpid(), signal.SIGKILL)
+if mode == "served-and-crashes":
+    print("2026-01-02T03:04:05Z INFO worker.process listening worker=w", flush=True)
+    lives = note.parent / "lives.txt"
+    lives.write_text(lives.read_text() + "*" if lives.exists() else "*")
+    if len(lives.read_text()) <= 7:
+        os.kill(os.getpid(), signal.SIGKILL)
 note.write_text("up " + repr(sorted(k for k in os.environ if k.startswith(("AWS_", "SEEDBED_")))))
 time.sleep(600)
 """
@@ -421,6 +427,13 @@ def test_a_worker_that_fails_early_shows_the_end_of_its_log(data_dir: Path) -> N
 
 def test_a_worker_that_crashes_is_started_again(data_dir: Path) -> None:
     with make_stack(data_dir).start(worker_models=["m"], worker_args=["crashes"]) as stack:
+        wait_until(lambda: note(data_dir).startswith("up"))
+        stack.check()
+
+
+def test_a_worker_that_its_jobs_kill_is_started_again_and_again(data_dir: Path) -> None:
+    arguments = ["served-and-crashes"]
+    with make_stack(data_dir).start(worker_models=["m"], worker_args=arguments) as stack:
         wait_until(lambda: note(data_dir).startswith("up"))
         stack.check()
 

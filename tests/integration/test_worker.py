@@ -252,6 +252,24 @@ def test_a_worker_of_two_models_serves_both(pool: Pool, tmp_path: Path, one_thre
     assert (status.state, status.done, len(status.pins)) == ("done", 8, 2)
 
 
+def test_a_damaged_image_is_found_by_repair_and_rendered_again(
+    pool: Pool, worker: WorkerProcess
+) -> None:
+    sweep = pool.sweep(name="mended", prompt="a mill", guidance_scale=4, seed="0..3")
+    pool.client.submit(sweep)
+    serve(worker, pool)
+    results = pool.client.results(sweep.id)
+    key = str(results.key_of(2))
+    pool.storage.put(key, pool.storage.get(key)[:-100], content_type="image/png")
+
+    assert pool.client.repair(sweep.id).damaged == 1
+    serve(worker, pool)
+
+    status = pool.client.status(sweep.id)
+    assert (status.state, status.done) == ("done", 4)
+    assert pool.client.repair(sweep.id).sound
+
+
 def test_the_watchdog_ends_a_hung_process_and_says_why() -> None:
     script = """
 import time
@@ -267,6 +285,40 @@ with Watchdog(0.2).watch(lambda: print("last words", flush=True)):
     assert done.returncode == 70
     assert done.stdout == "last words\n"
     assert "Thread" in done.stderr
+
+
+def test_the_watchdog_ends_a_process_that_hangs_with_the_interpreter_in_its_hands() -> None:
+    script = """
+import ctypes
+from worker import watchdog
+
+watchdog.LAST_WORDS_SECONDS = watchdog.GRACE_SECONDS = 0.1
+with watchdog.Watchdog(0.2).watch(lambda: print("last words", flush=True)):
+    ctypes.PyDLL(None).sleep(60)  # called without giving the lock up
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Timeout" in done.stderr
+
+
+def test_a_batch_that_is_watched_and_ends_in_time_leaves_no_timer_behind() -> None:
+    script = """
+import time
+from worker import watchdog
+
+watchdog.LAST_WORDS_SECONDS = watchdog.GRACE_SECONDS = 0.1
+with watchdog.Watchdog(0.3).watch(lambda: print("last words", flush=True)):
+    pass
+time.sleep(1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_receipts_tell_what_made_an_image(pool: Pool, worker: WorkerProcess) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,8 +14,6 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 
 import torch
 
-from shared.lanes import model_key
-from shared.worker_options import WorkerOptions
 from tests.factories import make_curve
 from tests.pictures import hooked
 from tests.pool import Pool, running_pool
@@ -36,22 +35,13 @@ def start(
 ) -> Iterator[Callable[..., WorkerProcess]]:
     """Load a worker that serves when it is told to; its probes are short."""
     monkeypatch.setattr("worker.calibration.probe", partial(probe, most_rows=8))
-    with pool.redis.client() as client:
-        client.flushall()
-    started: list[WorkerProcess] = []
-
-    def start(batch_size: int | None = None) -> WorkerProcess:
-        options = WorkerOptions(models=(pool.model,), device="cpu", batch_size=batch_size)
-        started.append(WorkerProcess(pool.settings, options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.close()
+    pool.forget()
+    with ExitStack() as started:
+        yield lambda batch_size=None: started.enter_context(pool.hand_worker(batch_size=batch_size))
 
 
 def serve(worker: WorkerProcess, pool: Pool) -> int:
-    return worker.serve(model_key(pool.model, None, None))
+    return worker.serve(pool.key)
 
 
 def rows_of(pool: Pool, sweep: Any) -> list[int]:
@@ -174,7 +164,7 @@ def test_a_single_image_that_does_not_fit_says_how_much_it_needed_and_what_would
 
 
 def test_a_probe_is_watched_as_a_batch_is(pool: Pool, start: Start) -> None:
-    worker = start(batch_size=2)
+    worker = start()
     assert worker._serving is not None
     server = worker._serving.server
     watched: list[float] = []
@@ -185,9 +175,32 @@ def test_a_probe_is_watched_as_a_batch_is(pool: Pool, start: Start) -> None:
         return watch(last_words)
 
     server._watchdog.watch = noted  # type: ignore[method-assign]
-    sweep = pool.sweep(name="watched", prompt="a lake", guidance_scale=4, seed=[0])
+    sweep = pool.sweep(name="watched", prompt="a lake", guidance_scale=4, seed=[0], height=96)
     pool.client.submit(sweep)
 
     serve(worker, pool)
 
     assert len(watched) == 2, "measuring, then rendering"
+
+
+def test_a_size_that_kills_the_worker_while_it_is_measured_is_the_jobs_to_answer_for(
+    pool: Pool, start: Start
+) -> None:
+    worker = start()
+    assert worker._serving is not None
+    server = worker._serving.server
+    queue = pool.client.queue
+    sweep = pool.sweep(name="deadly", prompt="a sea", guidance_scale=4, seed=[0], height=96)
+    pool.client.submit(sweep)
+    begun: list[bytes] = []
+
+    def measure(*_: object) -> None:
+        (token,) = (key for key in queue.client.scan_iter(f"{queue.keys.base}:lease:*"))
+        begun.extend(queue.client.hmget(token, "phase", "worker"))
+        raise MemoryError
+
+    server._batches.size = measure  # type: ignore[method-assign, assignment]
+    with pytest.raises(MemoryError):
+        serve(worker, pool)
+
+    assert begun == [b"gpu", worker.name.encode()]

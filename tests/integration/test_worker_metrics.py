@@ -19,7 +19,7 @@ from shared.metrics_server import MetricsServer
 from shared.worker_options import WorkerOptions
 from tests.pool import Pool, eventually, running_pool
 from tests.promtool import lint_metrics
-from tests.scrape import Samples, ask, scrape, value
+from tests.scrape import Samples, ask, scrape, scrape_openmetrics, value
 from worker.health import Health
 from worker.metrics import WorkerMetrics
 from worker.process import WorkerProcess
@@ -89,6 +89,8 @@ def test_promtool_finds_no_fault_in_a_worker_s_metrics(pool: Pool, worker: Watch
     pool.client.submit(pool.sweep(name="linted", prompt="a cup", guidance_scale=4, seed=[0]))
     worker.serve()
     assert lint_metrics(ask(worker.server.port, "/metrics")[1]) == ""
+    families = {spec.name.removesuffix("_total") for spec in WORKER_METRICS}
+    assert scrape_openmetrics(worker.server.port) >= families
 
 
 def test_images_batches_and_stages_are_counted(pool: Pool, worker: Watched) -> None:

@@ -14,9 +14,7 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 from PIL import Image
 
 from shared.lanes import model_key
-from shared.worker_options import WorkerOptions
 from tests.pool import Pool, running_pool
-from worker.process import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,13 +65,9 @@ def test_flagged_images_are_stored_counted_and_found(pool: Pool, strict: Path) -
         num_inference_steps=2,
     )
     pool.client.submit(sweep)
-    options = WorkerOptions(models=(str(strict),), batch_size=4, device="cpu")
-    process = WorkerProcess(pool.settings, options)
 
-    try:
+    with pool.hand_worker(models=(str(strict),)) as process:
         process.serve(model_key(str(strict), None, None))
-    finally:
-        process.close()
 
     flagged = [i for i in range(6) if sweep.layout.job(i).safety_checker != "off"]
     status = pool.client.status(sweep.id)
@@ -87,3 +81,22 @@ def test_flagged_images_are_stored_counted_and_found(pool: Pool, strict: Path) -
         assert black is (index in flagged), "as the checker returned it, and only where it looked"
     receipts = {receipt["index"]: receipt["flagged"] for receipt in pool.receipts(sweep)}
     assert receipts == {index: index in flagged for index in range(6)}
+
+    # and a sweep that reuses them says so of them too
+    more = pool.sweep(
+        name="more",
+        model=str(strict),
+        safety_checker=[None, "on", "off"],
+        seed=[0, 1, 2],
+        prompt="a boat",
+        guidance_scale=4,
+        num_inference_steps=2,
+    )
+    pool.client.submit(more)
+    with pool.hand_worker(models=(str(strict),)) as process:
+        process.serve(model_key(str(strict), None, None))
+
+    reused = {r["index"]: r["flagged"] for r in pool.receipts(more) if r["reused"]}
+    assert len(reused) == 6
+    assert reused == {i: more.layout.job(i).safety_checker != "off" for i in reused}
+    assert pool.client.status(more.id).flagged == 6

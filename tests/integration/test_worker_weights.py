@@ -13,9 +13,9 @@ pytest.importorskip("peft", reason="needs the worker's dependencies")
 from shared.layout import Layout
 from shared.pin import Pin
 from shared.weights import WeightsName
-from shared.worker_options import WorkerOptions
 from tests.pool import Pool, eventually, running_pool
 from tests.tiny_parts import save_lora, save_vae
+from worker.loading import ModelSource, _from_folder
 from worker.process import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,13 +39,7 @@ def parts(stock: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def empty(pool: Pool) -> None:
-    with pool.redis.client() as client:
-        client.flushall()
-
-
-def worker(pool: Pool, **options: Any) -> WorkerProcess:
-    values = {"models": (pool.model,), "batch_size": 4, "device": "cpu"} | options
-    return WorkerProcess(pool.settings, WorkerOptions(**values))
+    pool.forget()
 
 
 def serve_all(process: WorkerProcess, pool: Pool) -> None:
@@ -56,8 +50,15 @@ def serve_all(process: WorkerProcess, pool: Pool) -> None:
 
 
 def test_vaes_and_loras_are_axes_and_each_set_of_weights_has_its_own_pin(
-    pool: Pool, parts: Path
+    pool: Pool, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read: list[ModelSource] = []
+
+    def counted(source: ModelSource, *more: Any) -> Any:
+        read.append(source)
+        return _from_folder(source, *more)
+
+    monkeypatch.setattr("worker.loading._from_folder", counted)
     one, two = str(parts / "one"), str(parts / "two")
     sweep = pool.sweep(
         name="study",
@@ -74,13 +75,19 @@ def test_vaes_and_loras_are_axes_and_each_set_of_weights_has_its_own_pin(
         guidance_scale=4,
     )
     pool.client.submit(sweep)
-    process = worker(pool, vaes=(str(parts / "vae"),), allow=(f"{parts}/*",))
 
-    try:
+    with pool.hand_worker(vaes=(str(parts / "vae"),), allow=(f"{parts}/*",)) as process:
         serve_all(process, pool)
-    finally:
-        process.close()
+        kept = process._switching.kept
+        taken = {key: kept.footprint(key) for key in kept.keys}
 
+    assert len(read) == 1, "one checkpoint for all of them"
+    plain = taken.pop(pool.key)
+    assert plain is not None
+    for key, footprint in taken.items():
+        assert footprint is not None
+        assert footprint.weights_bytes < plain.weights_bytes / 2, key
+        assert footprint.working_bytes >= plain.working_bytes
     status = pool.client.status(sweep.id)
     assert (status.state, status.done, status.dead) == ("done", 16, 0)
     layout: Layout = sweep.layout
@@ -99,14 +106,11 @@ def test_a_resubmitted_sweep_finds_its_images_by_the_weights(pool: Pool, parts: 
     fields = {"loras": str(parts / "one"), "num_inference_steps": 2, "prompt": "a boat"}
     first = pool.sweep(name="first", seed=[0, 1], guidance_scale=4, **fields)
     second = pool.sweep(name="second", seed=[0, 1, 2], guidance_scale=4, **fields)
-    process = worker(pool, loras=(str(parts / "one"),))
 
-    try:
+    with pool.hand_worker(loras=(str(parts / "one"),)) as process:
         for sweep in (first, second):
             pool.client.submit(sweep)
             serve_all(process, pool)
-    finally:
-        process.close()
 
     status = pool.client.status(second.id)
     assert (status.done, status.reused) == (3, 2)
@@ -124,14 +128,13 @@ def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_wait
         num_inference_steps=2,
     )
     pool.client.submit(sweep)
-    process = worker(pool, vaes=(str(parts / "wide"), str(parts / "gone")))
 
-    try:
+    with pool.hand_worker(vaes=(str(parts / "wide"), str(parts / "gone"))) as process:
         serve_all(process, pool)
         serve_all(process, pool)
         said = process.describe()
-    finally:
-        process.close()
+        pool.client.queue.announce(process.name, said, ttl_seconds=60)
+        waits = pool.client.waits(sweep.id)
 
     status = pool.client.status(sweep.id)
     assert (status.state, status.done, status.dead) == ("running", 1, 1)
@@ -141,6 +144,31 @@ def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_wait
     assert said["vaes"] == [str(parts / "wide"), str(parts / "gone")]
     served = {item["vae"] for item in said["served"]}  # type: ignore[attr-defined]
     assert served == {None, str(parts / "wide")}, "one is not allowed, one could not be had"
+    vae, gone, had = parts / "vae", parts / "gone", f"(the pool serves {pool.model})"
+    assert [wait.reason for wait in waits] == [
+        f"no worker serves model '{pool.model}' with vae '{vae}', and none may load vae '{vae}' "
+        f"{had}: start one with 'seedbed worker --model {pool.model} --vae={vae}'",
+        f"no worker can serve model '{pool.model}' with vae '{gone}' {had}: "
+        f"vae '{gone}' is not a folder: check its path",
+    ]
+    assert all(wait.refused for wait in waits)
+
+
+def test_a_pattern_lets_in_a_checkpoint_that_nobody_named(
+    pool: Pool, demo_folder: Path, parts: Path
+) -> None:
+    sweep = pool.sweep(
+        name="let-in", model=str(demo_folder), seed=[0], num_inference_steps=2, prompt="a boat",
+        guidance_scale=4,
+    )  # fmt: skip
+    pool.client.submit(sweep)
+
+    with pool.hand_worker(allow=(f"{demo_folder.parent}/*",)) as process:
+        pool.client.queue.announce(process.name, process.describe(), ttl_seconds=60)
+        assert pool.client.waits(sweep.id) == (), "it will be found"
+        serve_all(process, pool)
+
+    assert pool.client.status(sweep.id).done == 1
 
 
 def test_a_real_worker_hears_of_new_weights_by_itself(pool: Pool, parts: Path) -> None:

@@ -43,6 +43,7 @@ OURS = [
     "docs/models.md",
     "docs/manifest.md",
     "docs/glossary.md",
+    "docs/failures.md",
     "CONTRIBUTING.md",
 ]
 

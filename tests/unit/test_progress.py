@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from producer.cli.output import one_line, size_text, time_text
-from producer.cli.progress import Rate, describe, following
+from producer.cli.progress import Rate, WaitNotes, describe, following
+from producer.waiting import Wait, Waits
 from shared.queue_records import SweepStatus
+from shared.weights import WeightsName
 
 
 def status_of(**fields: object) -> SweepStatus:
@@ -119,3 +123,48 @@ def test_numbers_are_written_for_people() -> None:
 def test_control_characters_cannot_reach_a_terminal() -> None:
     assert one_line("a\x1b[31m\nb\u202ec\u200b") == r"a\x1b[31m\nb\u202ec\u200b"
     assert one_line("naïve 猫 😀") == "naïve 猫 😀"
+
+
+class Looks:
+    """Stands for looking at a pool: what was found, look by look."""
+
+    def __init__(self, *found: tuple[Wait, ...]) -> None:
+        self._found = iter(found)
+
+    def look(self, status: SweepStatus) -> tuple[Wait, ...]:
+        return next(self._found)
+
+
+NOT_YET = Wait(weights=WeightsName(model="a"), reason="nobody is ready", refused=False)
+NEVER = Wait(weights=WeightsName(model="b"), reason="b is gated", refused=True)
+
+
+def notes_of(monkeypatch: pytest.MonkeyPatch, *found: tuple[Wait, ...], **more: bool) -> WaitNotes:
+    monkeypatch.setattr("producer.cli.progress.LOOK_SECONDS", 0.0)
+    return WaitNotes(cast("Waits", Looks(*found)), **more)
+
+
+def test_each_reason_for_waiting_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = notes_of(monkeypatch, (NOT_YET,), (NOT_YET, NEVER), (NEVER,), (NEVER,))
+    for _ in range(3):
+        notes.look(status_of())
+    assert capsys.readouterr().err == "waiting: nobody is ready\nwaiting: b is gated\n"
+    assert not notes.stuck, "jobs move while one looks: once is not enough"
+    notes.look(status_of())
+    assert notes.stuck
+
+
+def test_whoever_has_the_only_worker_hears_what_it_refuses_while_it_works_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = notes_of(monkeypatch, (NOT_YET,), (NEVER,), (NEVER,), (NEVER,), ends=True)
+    notes.look(status_of())
+    assert capsys.readouterr().err == "", "it is starting"
+    notes.look(status_of(leased=2))
+    assert capsys.readouterr().err == "waiting: b is gated\n"
+    for _ in range(2):
+        notes.look(status_of())
+    assert notes.stuck
+    assert capsys.readouterr().err == ""

@@ -31,7 +31,6 @@ def test_a_jobs_weights_are_its_names_without_strengths() -> None:
         model="demo", revision="main", vae="owner/vae", loras=("owner/a", "owner/b")
     )
     assert name.key == weights_key(job)
-    assert not name.plain
     assert WeightsName.from_text(name.to_text()) == name
 
 
@@ -140,8 +139,13 @@ def test_a_part_that_is_not_there_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.delenv(VARIABLES["redis_url"], raising=False)
     seedbed = caller(capsys)
-    for option, field in (("--vae", "vae"), ("--loras", "loras")):
-        done = seedbed("run", "-p", "a", option, "./nowhere.safetensors")
+    for words, field in (
+        (("run", "-p", "a", "--vae"), "vae"),
+        (("run", "-p", "a", "--loras"), "loras"),
+        (("up", "--vae"), "vae"),
+        (("up", "--lora"), "loras"),
+    ):
+        done = seedbed(*words, "./nowhere.safetensors")
         assert done.code == 2
         assert done.is_one_sentence
         assert f"{field} '/" in done.err
