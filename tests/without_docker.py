@@ -55,7 +55,14 @@ class WithoutDocker:
 
     def __post_init__(self) -> None:
         self.document = read_compose(self.variables)
-        places = ["redis:6379", "s3:8333", "metrics:9640", "worker-cpu:9641", "prometheus:9090"]
+        places = [
+            "redis:6379",
+            "s3:8333",
+            "s3:metrics",
+            "metrics:9640",
+            "worker-cpu:9641",
+            "prometheus:9090",
+        ]
         self.ports = dict(zip(places, free_ports(len(places)), strict=True))
 
     @property
@@ -184,7 +191,8 @@ class WithoutDocker:
             assert service["entrypoint"] == ["weed"]
             parts = [*INTERNAL_PORTS, *(f"{part}.grpc" for part in (*INTERNAL_PORTS, "s3.port"))]
             own = dict(zip(parts, free_ports(len(parts)), strict=True))
-            sockets = ["-s3.localSocket=", "-filer.localSocket="]
+            sockets = ["-s3.localSocket=", "-filer.localSocket=", "-metricsIp=127.0.0.1"]
+            own["metricsPort"] = self.ports["s3:metrics"]
             return [find_binary("weed"), *words, *sockets, *(f"-{p}={n}" for p, n in own.items())]
         assert name == "prometheus"
         return [

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from shared.settings import Settings
+from shared.storage import Storage
 from tests.compose_file import EXAMPLE, read_variables
 from tests.dashboard import expressions
 from tests.pool import eventually
+from tests.scrape import scrape
 from tests.without_docker import (
     WithoutDocker,
     has_prometheus,
@@ -63,6 +66,29 @@ def number(stack: WithoutDocker, query: str) -> float | None:
     return float(result[0]["value"][1]) if result else None
 
 
+def puts(stack: WithoutDocker) -> float:
+    """How many objects SeaweedFS was asked to store."""
+    samples = scrape(stack.ports["s3:metrics"])
+    return sum(
+        count
+        for (name, labels), count in samples.items()
+        if name == "SeaweedFS_s3_request_total" and ("type", "PUT") in labels
+    )
+
+
+def receipt_files(stack: WithoutDocker) -> int:
+    """How many objects hold the sweep's receipts: one a batch."""
+    environ = stack.environ("cli")
+    settings = Settings.resolve({}, environ).with_values(
+        access_key=environ["AWS_ACCESS_KEY_ID"], secret_key=environ["AWS_SECRET_ACCESS_KEY"]
+    )
+    storage = Storage.connect(settings)
+    try:
+        return sum("/receipts/" in found.key for found in storage.list("sweeps/"))
+    finally:
+        storage.close()
+
+
 def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_it(
     stack: WithoutDocker,
 ) -> None:
@@ -74,6 +100,8 @@ def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_i
     usual = {name for name, service in stack.services.items() if "profiles" not in service}
     assert usual | {"worker-cpu"} == {*started} | NOT_HERE
 
+    before = puts(stack)
+
     # when a sweep goes in as the file's first lines say
     stack.cli("submit", "-", given=SWEEP)
     stack.cli("watch", "compose", "--timeout", "200")
@@ -84,6 +112,10 @@ def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_i
     fetched = stack.folder / "cli" / "images"
     stack.cli("fetch", "compose", "--out", str(fetched))
     assert len(list(fetched.rglob("*.png"))) == IMAGES
+
+    # and cost the requests that docs/deploy.md says: images and receipts, and five for the sweep
+    receipts = receipt_files(stack)
+    assert puts(stack) - before == IMAGES + receipts + 5
 
     need_prometheus()
     done = "sum(max by (model) (seedbed_jobs_done_total))"
