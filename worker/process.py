@@ -180,6 +180,7 @@ class WorkerProcess:
                 hostname=self._hostname,
                 pool=self._settings.pool,
                 models=tuple(self._sources),
+                events=self._options.celery_events,
                 on_ready=self._listening,
                 on_drain=self.drain,
             )

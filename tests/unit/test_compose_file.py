@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 from typing import Any
 
 import pytest
 import yaml
 
 from producer.cli.main import cli
+from shared.doorbell import make_app
 from shared.settings import VARIABLES
 from tests.compose_file import COMPOSE, EXAMPLE, VARIABLE, read_compose, read_image, read_variables
 
@@ -108,12 +110,29 @@ def test_our_commands_parse_and_our_variables_are_read(name: str) -> None:
     assert {"SEEDBED_REDIS_URL", "SEEDBED_BUCKET", "SEEDBED_S3_ENDPOINT_URL"} <= ours
 
 
+def test_flower_looks_where_workers_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = SERVICES["flower"]
+    for name, value in service["environment"].items():
+        monkeypatch.setenv(name, value)
+    (volume,) = service["volumes"]
+    folder, mounted, _ = volume.split(":")
+    assert service["environment"]["PYTHONPATH"] == mounted
+    (module,) = (word for word in service["command"] if word.startswith("--config="))
+    file = COMPOSE.parent / folder / f"{module.removeprefix('--config=')}.py"
+    found = runpy.run_path(str(file))
+    assert found["broker_url"] == SERVICES["metrics"]["environment"]["SEEDBED_REDIS_URL"]
+    prefix = make_app(found["broker_url"], VALUES["POOL"]).conf.broker_transport_options
+    assert found["broker_transport_options"]["global_keyprefix"] == prefix["global_keyprefix"]
+    assert "--celery-events" in SERVICES["worker"]["command"]
+    assert "--celery-events" in SERVICES["worker-cpu"]["command"]
+
+
 def test_only_the_gpus_worker_has_the_gpu() -> None:
     (device,) = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
-    assert "--device cuda" in " ".join(SERVICES["worker"]["command"])
+    assert "--device=cuda" in " ".join(SERVICES["worker"]["command"])
     assert "deploy" not in SERVICES["worker-cpu"]
-    assert "--device cpu" in " ".join(SERVICES["worker-cpu"]["command"])
+    assert "--device=cpu" in " ".join(SERVICES["worker-cpu"]["command"])
 
 
 def test_whatever_is_mounted_is_there() -> None:

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "metrics_port",
     "metrics_host",
     "pod_deletion_cost",
+    "celery_events",
     *VARIABLES,
 }
 """Options that are no setting of speed and memory; those in seconds are not either."""
