@@ -100,7 +100,7 @@ class WithoutDocker:
 
     def environ(self, name: str) -> dict[str, str]:
         """A service's environment: its image's, then its own."""
-        own = {key: self._here(name, value) for key, value in self._given(name).items()}
+        own = {key: self.here(name, value) for key, value in self._given(name).items()}
         binaries = [str(Path(sys.executable).parent), os.environ["PATH"]]
         kept = {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}
         home = str(self._home(name))
@@ -134,7 +134,7 @@ class WithoutDocker:
         if check is None:
             words = ["CMD", *read_image(self._target(name)).healthcheck]
         else:
-            words = [self._here(name, word) for word in check]
+            words = [self.here(name, word) for word in check]
         if "wget" in words:  # not on every machine; all it does is ask
             return _answers(words[-1])
         if words[0] == "CMD-SHELL":
@@ -160,7 +160,7 @@ class WithoutDocker:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def _here(self, name: str, text: str) -> str:
+    def here(self, name: str, text: str) -> str:
         """A text of a service with this machine's ports and folders."""
         for place, port in self.ports.items():
             service, _, inner = place.partition(":")
@@ -173,14 +173,14 @@ class WithoutDocker:
 
     def _command(self, name: str) -> list[str]:
         service = self.services[name]
-        words = [self._here(name, str(word)) for word in service["command"]]
+        words = [self.here(name, str(word)) for word in service["command"]]
         if self._target(name):
             image = read_image(self._target(name))
             assert image.entrypoint == ["tini", "--", "seedbed"]
             return [*SEEDBED, *words]
         if name == "redis":
             lines = self.document["configs"]["redis"]["content"].splitlines()
-            lines = [self._here(name, line) for line in lines]
+            lines = [self.here(name, line) for line in lines]
             config = self.folder / "redis.conf"
             port = self.ports["redis:6379"]
             config.write_text("\n".join([*lines, "bind 127.0.0.1", f"port {port}", ""]))
@@ -205,11 +205,11 @@ class WithoutDocker:
         folder = self._home("prometheus-config")
         shutil.copy(DEPLOY / "prometheus" / "alerts.yml", folder)
         text = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
-        config = yaml.safe_load(self._here("", text).replace("15s", "1s"))
+        config = yaml.safe_load(self.here("", text).replace("15s", "1s"))
         for job in config["scrape_configs"]:
             for found in job.pop("dns_sd_configs", []):
                 places = [f"{name}:{found['port']}" for name in found["names"]]
-                targets = [self._here("", place) for place in places if place in self.ports]
+                targets = [self.here("", place) for place in places if place in self.ports]
                 job["static_configs"] = [{"targets": targets}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         program = shutil.which("prometheus")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.compose_file import EXAMPLE, read_variables
+from tests.compose_file import DEPLOY, EXAMPLE, read_variables
 from tests.dashboard import expressions
 from tests.pool import eventually
 from tests.scrape import scrape
@@ -89,6 +91,28 @@ def receipt_files(stack: WithoutDocker) -> int:
         storage.close()
 
 
+def beating(stack: WithoutDocker) -> str:
+    """The first event that Flower's configuration hears."""
+    given = stack.services["flower"]["environment"]
+    environ = {name: stack.here("flower", value) for name, value in given.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        settings = runpy.run_path(str(DEPLOY / "flower" / "seedbed_flower.py"))
+    app = Celery(set_as_current=False)
+    app.conf.update({name: settings[name] for name in ("broker_url", "broker_transport_options")})
+    heard: list[str] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        heard.append(event["type"])
+        receiver.should_stop = True
+
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": hear})
+        receiver.capture(timeout=60)
+    return heard[0]
+
+
 def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_it(
     stack: WithoutDocker,
 ) -> None:
@@ -116,6 +140,9 @@ def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_i
     # and cost the requests that docs/deploy.md says: images and receipts, and five for the sweep
     receipts = receipt_files(stack)
     assert puts(stack) - before == IMAGES + receipts + 5
+
+    # and the worker beats where Flower is told to listen
+    assert beating(stack) == "worker-heartbeat"
 
     need_prometheus()
     done = "sum(max by (model) (seedbed_jobs_done_total))"
