@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# that run tests side by side; each starts servers and workers of its own
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types check chaos bench docs clean
@@ -25,7 +27,7 @@ demo: $(VENV)/.run ## render a small sweep on this machine, from nothing to a co
 	$(BIN)/seedbed run examples/demo.yaml
 
 test: $(VENV)/.dev ## run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 lint: $(VENV)/.dev ## format and lint checks
 	$(BIN)/ruff format --check .

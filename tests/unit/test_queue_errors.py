@@ -5,7 +5,7 @@ import inspect
 import pytest
 from redis import exceptions
 
-from shared.errors import InvalidSettings, QueueError, QueueUnavailable, SeedbedError
+from shared.errors import QueueError, QueueRefused, QueueUnavailable, SeedbedError
 from shared.redis_connection import hide_password, translate, translated_errors
 
 REDIS_ERRORS = [
@@ -36,13 +36,13 @@ def test_no_error_of_redis_py_comes_through(error):
         (exceptions.ResponseError("MISCONF can't persist"), QueueUnavailable),
         (exceptions.OutOfMemoryError("OOM command not allowed"), QueueUnavailable),
         (exceptions.ResponseError("call to f_1: @user_script: 2: -OOM not"), QueueUnavailable),
-        (exceptions.AuthenticationError("WRONGPASS"), InvalidSettings),
-        (exceptions.ResponseError("NOAUTH Authentication required."), InvalidSettings),
-        (exceptions.NoPermissionError("NOPERM"), InvalidSettings),
-        (exceptions.InvalidResponse("Protocol Error: b'HTTP/1.1'"), InvalidSettings),
-        (exceptions.ResponseError("unknown command 'EVALSHA'"), InvalidSettings),
-        (exceptions.ResponseError("WRONGTYPE Operation against a key"), InvalidSettings),
-        (exceptions.ResponseError("DB index is out of range"), InvalidSettings),
+        (exceptions.AuthenticationError("WRONGPASS"), QueueRefused),
+        (exceptions.ResponseError("NOAUTH Authentication required."), QueueRefused),
+        (exceptions.NoPermissionError("NOPERM"), QueueRefused),
+        (exceptions.InvalidResponse("Protocol Error: b'HTTP/1.1'"), QueueRefused),
+        (exceptions.ResponseError("unknown command 'EVALSHA'"), QueueRefused),
+        (exceptions.ResponseError("WRONGTYPE Operation against a key"), QueueRefused),
+        (exceptions.ResponseError("DB index is out of range"), QueueRefused),
         (exceptions.ResponseError("Error running script: nil value"), QueueError),
     ],
 )
