@@ -44,10 +44,11 @@ chaos: $(VENV)/.dev ## hurt a real pool: each fault alone, then at random for MI
 bench: $(VENV)/.dev ## measure: each benchmark prints its ratios and how they were got
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(VENV)/.dev ## regenerate docs/cli.md and the tables of docs/sweeps.md and docs/metrics.md
+docs: $(VENV)/.dev ## regenerate docs/cli.md, tables of the docs, and Kubernetes' alerts
 	$(BIN)/python -m producer.cli.reference
 	$(BIN)/python -m tests.field_table
 	$(BIN)/python -m tests.metric_page
+	$(BIN)/python -m tests.alert_rules
 
 clean: ## remove the virtual environment, caches and the embedded stack's data
 	rm -rf $(VENV) seedbed-data .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -60,6 +60,8 @@ class WorkerOptions:
         timer_seconds: Mean time between a worker's own looks for work.
         metrics_port: Where Prometheus and probes are answered; 0 is any free port, None nowhere.
         metrics_host: On which address.
+        celery_events: Beat where Flower hears it.
+        pod_deletion_cost: Keep the pod's deletion cost, so that Kubernetes ends idle workers first.
     """
 
     models: tuple[str, ...]
@@ -87,6 +89,8 @@ class WorkerOptions:
     timer_seconds: float = 10.0
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    celery_events: bool = False
+    pod_deletion_cost: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be right, naming the option."""

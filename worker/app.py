@@ -24,6 +24,10 @@ RECONNECT_SECONDS = {"interval_start": 1, "interval_step": 1, "interval_max": 5}
 """Between looks at a broker that is away. kombu's own go up to 30 s: as long would a worker with
 nothing to do stay deaf after an outage of minutes."""
 
+EVENT_SECONDS = 10.0
+"""Between two beats that Flower hears. Celery's own 2 s would be thousands of messages a second in
+a large pool, to nobody as a rule: they are off unless asked for."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -78,6 +82,7 @@ def run_app(
     hostname: str,
     pool: str,
     models: Sequence[str],
+    events: bool,
     on_ready: Callable[[Callable[[str], None]], None],
     on_drain: Callable[[], None],
 ) -> int:
@@ -88,6 +93,7 @@ def run_app(
         hostname: Celery's node name, ``NAME@HOST``.
         pool: Name of the pool.
         models: Keys of the models served.
+        events: Whether Celery's events tell that the worker is there.
         on_ready: Called when the worker listens, with what makes it listen for another model,
             from any thread.
         on_drain: Called in the signal's handler: the worker is asked to end.
@@ -116,7 +122,8 @@ def run_app(
             queues=[doorbell_queue(pool, model) for model in models],
             without_gossip=True,
             without_mingle=True,
-            without_heartbeat=True,  # nobody listens to its events
+            without_heartbeat=not events,
+            heartbeat_interval=EVENT_SECONDS,
             consumer_cls=EagerConsumer,
             loglevel="WARNING",
             quiet=True,

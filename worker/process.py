@@ -21,6 +21,7 @@ from shared.weights import AllowList
 from shared.worker_options import WorkerOptions, split_model
 from worker.app import make_worker_app, run_app, stop_listening
 from worker.compiling import check_compiler
+from worker.deletion_cost import PodDeletionCost
 from worker.device import pick_device
 from worker.device_memory import device_memory
 from worker.discovery import Discovery
@@ -113,6 +114,11 @@ class WorkerProcess:
             on_lost=self._metrics.leases_lost.inc,
             on_turn=lambda seconds: self._health.turned("lease keeper", within=seconds),
         )
+        self._deletion_cost: PodDeletionCost | None = None
+        if options.pod_deletion_cost:
+            self._deletion_cost = PodDeletionCost.of_this_pod(
+                os.environ, busy=lambda: bool(self._keeper.held())
+            )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
         self._switch = Lock()
         self._pins: dict[str, str] = {}
@@ -174,6 +180,7 @@ class WorkerProcess:
                 hostname=self._hostname,
                 pool=self._settings.pool,
                 models=tuple(self._sources),
+                events=self._options.celery_events,
                 on_ready=self._listening,
                 on_drain=self.drain,
             )
@@ -194,6 +201,8 @@ class WorkerProcess:
     def start_threads(self) -> None:
         """Begin renewing leases and beating."""
         self._keeper.start()
+        if self._deletion_cost is not None:
+            self._deletion_cost.start()
         self._heartbeat.start()
 
     def close(self) -> None:
@@ -204,6 +213,8 @@ class WorkerProcess:
         self._serving = None
         self._switching.kept.clear()
         self._keeper.stop()
+        if self._deletion_cost is not None:
+            self._deletion_cost.stop()
 
     def drain(self) -> None:
         """Start nothing new; what is on the GPU may finish within the grace period.

@@ -91,6 +91,10 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
     show_envvar=True,
     help="on this address; 0.0.0.0 in a container",
 )
+@click.option("--celery-events", is_flag=True, help="beat where Flower hears it")
+@click.option(
+    "--pod-deletion-cost", is_flag=True, help="in a Kubernetes pod: let idle workers be ended first"
+)
 @pool_options
 def worker(
     flags: Flags, models: tuple[str, ...], show: bool, as_json: bool, **given: Any

@@ -28,6 +28,8 @@ ELSEWHERE = {
     "as_json",
     "metrics_port",
     "metrics_host",
+    "pod_deletion_cost",
+    "celery_events",
     *VARIABLES,
 }
 """Options that are no setting of speed and memory; those in seconds are not either."""
