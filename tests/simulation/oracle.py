@@ -3,8 +3,8 @@
 The oracle serves as quickly as the pool is asked to: at each second it has as many GPUs as the
 formula of ``shared.scaling`` wants for the work that is there, warm when the work comes and given
 back at once. It pays a cold start for each GPU that it starts, and keeps one through a gap where
-that is cheaper than another cold start. (For a given number of GPUs at each second this is the least
-there can be: levels are independent, and each gap is bridged or not.)
+that is cheaper than another cold start. (For a given number of GPUs at each second this is the
+least there can be: levels are independent, and each gap is bridged or not.)
 """
 
 from __future__ import annotations

