@@ -108,6 +108,11 @@ def translate(error: exceptions.RedisError) -> SeedbedError:
         return InvalidSettings(
             f"Redis has no such database ({text}): check the number at the end of SEEDBED_REDIS_URL"
         )
+    if isinstance(error, exceptions.MovedError):
+        return InvalidSettings(
+            f"this node of a Redis Cluster does not have the pool's hash slot {error.slot_id}: "
+            f"name the node that has it in SEEDBED_REDIS_URL, now {error.host}:{error.port}"
+        )
     if isinstance(error, AWAY) or code in AWAY_CODES:
         return QueueUnavailable(f"Redis does not serve: {text}")
     return QueueError(f"Redis refused a command: {text}")
