@@ -21,6 +21,7 @@ from tests.simulation.events import Loop
 from tests.simulation.load import JOB_SECONDS, Submission, big_sweep, mixed_sweeps, total_seconds
 from tests.simulation.oracle import oracle, work_seconds
 from tests.simulation.pool import SimulatedPool
+from tests.simulation.questions import ADVISED
 from tests.simulation.redis_share import measure
 from tests.simulation.run import TIMING, Elastic, Fixed, Preemption, Run, play
 from tests.simulation.virtual_queue import virtual_script
@@ -173,3 +174,10 @@ def test_what_is_not_a_question_is_refused(capsys: pytest.CaptureFixture[str]) -
         main(["weather"])
     assert caught.value.code == 2
     assert "'weather' is not a question: redis, delay" in capsys.readouterr().err
+
+
+def test_by_default_gpus_render_for_longer_than_they_start_and_wait() -> None:
+    # with a minute of work for each worker, four fifths of the time were cold starts and waiting
+    elastic = Elastic(settings=ADVISED, scaling=Scaling())
+    pool = play(big_sweep(1500, at=60.0), elastic, seed=1).pool
+    assert pool.busy_seconds() > 0.5 * pool.gpu_seconds()

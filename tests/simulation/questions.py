@@ -186,11 +186,13 @@ def preemption(seed: int, scale: float) -> Answer:
     cases = [
         ("none", None),
         ("20 % an hour, no warning", Preemption(share_an_hour=0.2)),
+        ("35 % an hour, no warning", Preemption(share_an_hour=0.35)),
         ("50 % an hour, no warning", Preemption(share_an_hour=0.5)),
         ("20 % an hour, 30 s of notice", Preemption(share_an_hour=0.2, notice_seconds=30.0)),
     ]
     rows: list[Sequence[str]] = []
     notes: list[str] = []
+    wasted: list[tuple[float, float]] = []
     for name, how in cases:
         run = play(load, Fixed(replicas=gpus), seed=seed, preemption=how)
         pool, found = run.pool, run.audit
@@ -213,6 +215,9 @@ def preemption(seed: int, scale: float) -> Answer:
             )
         )
         notes.append(f"{name}: {_report(run)}")
+        if how is None or how.notice_seconds is None:
+            share = 100 * how.share_an_hour if how else 0.0
+            wasted.append((share, 100 * pool.wasted_seconds() / pool.busy_seconds()))
     return Answer(
         title=f"Preemption of {gpus} GPUs",
         header=(
@@ -228,6 +233,13 @@ def preemption(seed: int, scale: float) -> Answer:
             "the sweep took, s",
         ),
         rows=rows,
+        panels=[
+            Panel(
+                title=f"Rendering that was for nothing, in per cent, of {gpus} GPUs",
+                across="workers that are killed in an hour, in per cent",
+                series=[Series(name="no warning", points=sorted(wasted), dots=True)],
+            )
+        ],
         notes=notes,
     )
 
