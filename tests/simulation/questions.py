@@ -53,7 +53,7 @@ def redis_core(seed: int, scale: float) -> Answer:
         header=(
             "GPUs",
             "batches/s",
-            "commands/s",
+            "commands/s, those of scripts too",
             "Redis' CPU a batch, us",
             "share of a core",
             "GPUs a core",

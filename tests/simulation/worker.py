@@ -111,7 +111,7 @@ class SimulatedWorker:
     # What the pool does to it
 
     def drain(self) -> None:
-        """SIGTERM: the batch on the GPU is finished, uploaded and committed; then it ends."""
+        """SIGTERM, with more grace than a batch takes: it is finished and committed first."""
         self.draining = True
         if not self.ready:
             self._end()
