@@ -1,12 +1,12 @@
 """The real queue on a real Redis, told what time it is.
 
-Every script learns the time from one function of lib_keys.lua. Here that function answers with the
-last argument of the call, which is the simulation's clock. And where Redis draws by lot which of the
-jobs that were given back a claim takes, here it takes those with the lowest positions, so that a seed
-gives the same run again. Everything else of the scripts, of ``JobQueue`` and of Redis is as it is
-shipped. What Redis itself times in seconds of the wall stays real: the ten minutes for which an ended
-token is remembered, and how long a worker's announcement lives. So announcements are made to outlast
-the run, and the simulation takes them back.
+Every script learns the time from one function of lib_keys.lua. Here that function answers with
+the last argument of the call, which is the simulation's clock. And where Redis draws by lot which
+of the jobs that were given back a claim takes, here it takes those with the lowest positions, so
+that a seed gives the same run again. Everything else of the scripts, of ``JobQueue`` and of Redis
+is as it is shipped. What Redis itself times in seconds of the wall stays real: the ten minutes
+for which an ended token is remembered, and how long a worker's announcement lives. So
+announcements are made to outlast the run, and the simulation takes them back.
 """
 
 from __future__ import annotations
