@@ -50,12 +50,14 @@ class Scaling:
     """How many workers are wanted for a backlog.
 
     Attributes:
-        target_seconds: In which it shall be done.
+        target_seconds: Of work for each worker. Several cold starts long, or GPUs load models for
+            longer than they render. As the backlog shrinks, so do the workers: a sweep alone takes
+            more than this.
         max_workers: Never more, for one model.
         down_seconds: A smaller number is told when the backlog has been smaller for so long.
     """
 
-    target_seconds: float = 60.0
+    target_seconds: float = 300.0
     max_workers: int = 100
     down_seconds: float = 30.0
 

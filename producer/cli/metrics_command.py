@@ -45,9 +45,9 @@ LOOK_AGAIN_SECONDS = 3600.0
 @click.option(
     "--target-seconds",
     type=float,
-    default=60.0,
+    default=300.0,
     show_default=True,
-    help="workers are wanted so that the backlog takes so long",
+    help="of work for each worker; several times what a worker takes to start",
 )
 @click.option(
     "--max-workers", type=int, default=100, show_default=True, help="never more, for one model"
