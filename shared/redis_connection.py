@@ -186,9 +186,9 @@ def translate(error: exceptions.RedisError, *, setting: str = SETTING) -> QueueE
             f"Redis has no such database ({text}): check the number at the end of {setting}"
         )
     if isinstance(error, exceptions.MovedError):
-        return InvalidSettings(
+        return QueueRefused(
             f"this node of a Redis Cluster does not have the pool's hash slot {error.slot_id}: "
-            f"name the node that has it in SEEDBED_REDIS_URL, now {error.host}:{error.port}"
+            f"name the node that has it in {setting}, now {error.host}:{error.port}"
         )
     if isinstance(error, AWAY) or code in AWAY_CODES:
         return _away(text, network_fault(error), setting)

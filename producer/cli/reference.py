@@ -29,6 +29,8 @@ def reference() -> str:
 
 def help_of(command: click.Command, path: str) -> str:
     """What ``--help`` prints, at a fixed width."""
+    if hasattr(command, "_help_option"):
+        command._help_option = None  # click keeps that of whoever looked first, with other names
     context = click.Context(
         command,
         info_name=path,
