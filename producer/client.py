@@ -372,7 +372,7 @@ class Client:
         sample: int,
         environ: Mapping[str, str],
         seed: int = 0,
-        max_levels: int = MAX_LEVELS,
+        max_levels: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Verified:
         """Render a sample of its images again, each alone, and compare them.
@@ -381,12 +381,15 @@ class Client:
             sample: How many images.
             environ: Of the process that renders, see `producer.verify.render_again`.
             seed: Of the sample.
-            max_levels: Of 255: how far an image may be off.
+            max_levels: Of 255: how far an image may be off; None is 1, and 0 in a reproducible
+                sweep.
             progress: Called with images compared and images in all.
         """
         from producer.verify import Verified, choose, render_again, wanted_images
 
         results = self.results(reference)
+        if max_levels is None:
+            max_levels = 0 if results.manifest.fixed["reproducible"] else MAX_LEVELS
         count, indices = self._done_indices(results)
         chosen = wanted_images(results, choose(indices, count, sample, seed))
         return Verified(

@@ -83,7 +83,9 @@ def run_arguments(job: Mapping[str, Value], *, weights: str = "") -> tuple[str, 
     arguments = ["seedbed", "run"]
     for name in sorted(wanted, key=_reading_order):
         value = wanted[name]
-        if value is not None and (name in REQUIRED or value != FIELDS[name].default):
+        if value is True:
+            arguments.append(FIELDS[name].option)
+        elif value is not None and (name in REQUIRED or value != FIELDS[name].default):
             text = f"{value!r}" if isinstance(value, float) else str(value)
             option = "-p" if name == "prompt" else FIELDS[name].option
             # joined where the value could be taken for an option

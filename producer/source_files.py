@@ -32,13 +32,13 @@ def open_rows(folder: Path, given: str) -> FileRows:
     Raises:
         InvalidSweep: Its ending is not known.
     """
-    path, ending = folder / given, Path(given).suffix.lower()
+    path, ending, what = folder / given, Path(given).suffix.lower(), _named(given)
     if ending in SEPARATORS:
-        return CsvRows(path, given, SEPARATORS[ending])
+        return CsvRows(path, what, SEPARATORS[ending])
     if ending in JSON_LINES:
-        return JsonRows(path, given)
+        return JsonRows(path, what)
     if ending in PARQUET:
-        return ParquetRows(path, given)
+        return ParquetRows(path, what)
     raise InvalidSweep(
         f"rows {shown(given)} is of no kind that is read: name a .csv, .tsv, .jsonl or .parquet",
         field="rows",
@@ -50,7 +50,12 @@ def open_values(folder: Path, given: str, name: str, column: str) -> ValueSource
     """The values that a file has for a field: its lines, or a column of its rows."""
     if Path(given).suffix.lower() in (*SEPARATORS, *JSON_LINES, *PARQUET):
         return ColumnValues(open_rows(folder, given), column, name)
-    return LineValues(folder / given, given)
+    return LineValues(folder / given, _named(given))
+
+
+def _named(given: str) -> str:
+    """A path as messages name it: one line, whatever it holds."""
+    return given if given.isprintable() else shown(given)
 
 
 @dataclass(frozen=True)

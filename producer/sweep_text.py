@@ -92,8 +92,8 @@ def _line(field: str, value: Value, *, commit: bool, hidden: bool = False) -> st
 
 
 def _written(value: Value) -> str:
-    if value is None:
-        return "null"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     return quoted(value) if isinstance(value, str) else repr(value)
 
 

@@ -59,11 +59,12 @@ class Field:
         help: One line for ``--help`` and the docs.
         added: Came after the first version: manifests and digests leave it out where it is null,
             so that it renames no sweep and no image that is without it.
+        whole: One value for the whole sweep: it is no axis, nor part of one.
     """
 
     name: str
     kind: Literal[
-        "text", "integer", "number", "scheduler", "device", "switch",
+        "text", "integer", "number", "scheduler", "device", "switch", "flag",
         "settings", "timesteps", "sigmas", "loras", "input",
     ]  # fmt: skip
     decides: Literal["lane", "recipe", "guidance", "kind", "given", "row"]
@@ -74,6 +75,7 @@ class Field:
     multiple_of: int = 1
     nullable: bool = False
     added: bool = False
+    whole: bool = False
 
     @property
     def structured(self) -> bool:
@@ -248,6 +250,15 @@ FIELDS: dict[str, Field] = _table(
         added=True,
         help="safetensors file of starting noise; null is the seed's own",
     ),
+    Field(
+        name="reproducible",
+        kind="flag",
+        decides="recipe",
+        nullable=True,
+        added=True,
+        whole=True,
+        help="equal to the bit in whatever company and order; null is false",
+    ),
 )
 
 REQUIRED = ("model", "prompt")
@@ -312,6 +323,8 @@ def check_value(name: str, value: object) -> Value:
         if field.nullable:
             return None
         raise InvalidSweep(f"{name} is null: give it {_wanted(field)}", field=name)
+    if field.kind == "flag":
+        return _flag(field, value)
     if field.structured:
         return _structured(field, value)
     if field.kind in ("integer", "number"):
@@ -324,6 +337,33 @@ def check_value(name: str, value: object) -> Value:
     if not isinstance(value, str):
         raise _bad(field, value)
     return _text(field, value)
+
+
+def _flag(field: Field, value: object) -> Value:
+    """True, or None for false: a flag that is down is as if nothing were said."""
+    said = value.strip().lower() if isinstance(value, str) else value
+    if said is True or said == "true":
+        return True
+    if said is False or said == "false":
+        return None
+    raise _bad(field, value)
+
+
+def check_whole(name: str, place: str) -> None:
+    """Refuse a field of the whole sweep where values vary.
+
+    Args:
+        place: Where it stands, after "in".
+
+    Raises:
+        InvalidSweep: It is such a field.
+    """
+    if FIELDS[name].whole:
+        raise InvalidSweep(
+            f"{name} is one value for the whole sweep, and can't vary in {place}: write it once, "
+            f"as {name}: true, or leave it out",
+            field=name,
+        )
 
 
 def _structured(field: Field, value: object) -> Value:
@@ -408,6 +448,7 @@ def _wanted(field: Field) -> str:
         "scheduler": "a diffusers scheduler's class name",
         "input": "a file's path",
         "switch": "on or off",
+        "flag": "true or false",
     }.get(field.kind, "cpu or cuda")
 
 

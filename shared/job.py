@@ -41,6 +41,8 @@ class Job:
         strength: 0..1, how much of the denoising an init image goes through; None is
             `shared.kinds.strength_of`.
         latents: Key of a safetensors file with the starting noise.
+        reproducible: True is rendered in batches of a fixed number of rows, so that company and
+            order make no difference to the bit; None is as it fits best.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Job:
     mask_image: str | None = None
     strength: float | None = None
     latents: str | None = None
+    reproducible: bool | None = None
 
     @property
     def guided(self) -> bool:

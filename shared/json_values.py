@@ -15,9 +15,10 @@ def json_value(path: str, name: str, value: object) -> Value:
     Raises:
         InvalidManifest: It is of another type, or out of the field's bounds.
     """
-    texts = FIELDS[name].kind not in ("integer", "number")
+    kind = FIELDS[name].kind
+    texts = kind not in ("integer", "number", "flag")
     if value is not None and isinstance(value, str) is not texts:
-        wanted = "a JSON string" if texts else "a JSON number"
+        wanted = "a JSON string" if texts else "true" if kind == "flag" else "a JSON number"
         raise InvalidManifest(f"{path} is {shown(value)}, not {wanted}")
     try:
         return check_value(name, value)

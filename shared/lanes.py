@@ -15,7 +15,10 @@ from shared.structured import lora_weights
 
 NATIVE_PIXELS = 512 * 512
 """What a checkpoint's own size counts for in a job's cost: Stable Diffusion 1.x's."""
-_ADDED_TO_RECIPES = ("safety_checker", "scheduler_config", "timesteps", "sigmas", "clip_skip")
+_ADDED_TO_RECIPES = (
+    *("safety_checker", "scheduler_config", "timesteps", "sigmas", "clip_skip"),
+    "reproducible",
+)
 
 
 def model_key(

@@ -32,6 +32,11 @@ def read_axis(data: object, path: str, chunks: ChunkSource) -> Axis:
         raise InvalidManifest(f"manifest: {path}.fields {shown(names)} is not a list of fields")
     for name in names:
         check_field(f"{path}.fields", name)
+        if FIELDS[name].whole:
+            raise InvalidManifest(
+                f"manifest: {path}.fields has {name}, which is one value for the whole sweep: "
+                f"write it into fixed"
+            )
     if len(set(names)) < len(names):
         raise InvalidManifest(f"manifest: {path}.fields {shown(names)} has a field twice: keep one")
     if "range" in data:

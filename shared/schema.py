@@ -57,6 +57,8 @@ def field_schema(field: Field) -> dict[str, object]:
         return schema | {"type": ["string", "null"], "pattern": f"^{INPUT_KEY.pattern}$"}
     if field.kind == "switch":
         return schema | {"enum": [*SWITCH, None]}
+    if field.kind == "flag":
+        return schema | {"type": ["boolean", "null"]}
     kind = {"integer": "integer", "number": "number"}.get(field.kind, "string")
     schema["type"] = [kind, "null"] if field.nullable else kind
     if field.structured:
@@ -79,15 +81,17 @@ def _axis_schemas() -> list[dict[str, object]]:
     ones = [
         _axis_schema({"const": [name]}, "columns", _columns(field_schema(field), 1, 1))
         for name, field in FIELDS.items()
+        if not field.whole
     ]
+    varying = [name for name, field in FIELDS.items() if not field.whole]
     names: dict[str, object] = {
         "type": "array",
-        "items": {"enum": list(FIELDS)},
+        "items": {"enum": varying},
         "minItems": 2,
-        "maxItems": len(FIELDS),
+        "maxItems": len(varying),
         "uniqueItems": True,
     }
-    together = _columns({"type": ["string", "number", "null"]}, 2, len(FIELDS))
+    together = _columns({"type": ["string", "number", "null"]}, 2, len(varying))
     seeds = {
         "type": "array",
         "items": {"type": "integer", "minimum": 0, "maximum": 2**63},

@@ -8,7 +8,7 @@ from itertools import chain
 from shared.axis import Axis
 from shared.collecting import RowCollector, in_table_order
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, REQUIRED, Value, check_value, nearest, shown
+from shared.fields import FIELDS, REQUIRED, Value, check_value, check_whole, nearest, shown
 from shared.ranges import MAX_VALUES, checked_range, parse_range
 from shared.sources import Fault, Faults, RowSource, ValueSource
 
@@ -68,6 +68,7 @@ def _check_said_once(
                 f"{nearest(str(name), known)}",
                 field=str(name),
             )
+        check_whole(name, place.removeprefix("in ").removeprefix("as "))
         if name in places:
             raise InvalidSweep(
                 f"{name} is given twice, {places[name]} and {place}: keep one", field=name
@@ -86,6 +87,8 @@ def _field_axis(name: str, value: object, notes: list[str]) -> Axis:
     collector = RowCollector((name,), name)
     for item in spread:
         collector.add((item,))
+    if collector.kept > 1:
+        check_whole(name, "a list")
     return _finished(collector, name, "value", notes)
 
 

@@ -44,6 +44,8 @@ TRAILING: dict[str, ColumnType] = {
 def field_type(name: str) -> ColumnType:
     """The column type of one field of a job; what is no scalar is JSON text."""
     kind = FIELDS[name].kind
+    if kind == "flag":
+        return "boolean"
     return "integer" if kind == "integer" else "number" if kind == "number" else "text"
 
 
@@ -57,9 +59,11 @@ COLUMNS: dict[str, ColumnType] = {
 
 def field_cell(name: str, value: object) -> Value:
     """A field's value as its column takes it."""
-    if value is None or isinstance(value, bool):
-        return None if value is None else str(value).lower()
     kind = field_type(name)
+    if value is None or (kind == "boolean" and isinstance(value, bool)):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
     if kind == "number" and isinstance(value, int | float):
         return float(value)
     if kind == "integer" and isinstance(value, int):

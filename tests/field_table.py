@@ -23,6 +23,7 @@ VALUES = {
     "scheduler": "a diffusers class name",
     "device": "`cpu`, `cuda`",
     "switch": "`on`, `off`",
+    "flag": "`true`, `false`",
     "settings": "mapping",
     "timesteps": "list of numbers, 0 to 1000",
     "sigmas": "list of numbers, 0 to 10000",

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.fields import DEVICES, check_value
+from shared.fields import DEVICES, FIELDS, check_value
 from shared.schedulers import SCHEDULERS
 from shared.sweep import Sweep
 
@@ -58,6 +58,7 @@ FIELD_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "mask_image": st.none() | input_keys,
     "strength": st.none() | st.sampled_from([0.8, 1]),
     "latents": st.none() | input_keys,
+    "reproducible": st.sampled_from([None, True]),
 }
 """Every field, and values it may have."""
 
@@ -71,7 +72,8 @@ def sweep_values(draw: st.DrawFn, *, max_axes: int = 4) -> dict[str, Any]:
     if "init_image" in named:  # of few steps, it leaves none
         named = [name for name in named if name != "num_inference_steps"]
     order = draw(st.permutations(sorted({*named, "model", "prompt"})))
-    varying = draw(st.lists(st.sampled_from(order), unique=True, max_size=max_axes))
+    may_vary = [name for name in order if not FIELDS[name].whole]
+    varying = draw(st.lists(st.sampled_from(may_vary), unique=True, max_size=max_axes))
     values: dict[str, Any] = {}
     for name in order:
         one = FIELD_VALUES[name]

@@ -7,6 +7,7 @@ import logging
 from shared.job import Job
 from worker.calibration import Calibrator
 from worker.engine import StockEngine
+from worker.packer import fixed_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +39,18 @@ class BatchSizes:
 
     def knows(self, job: Job) -> bool:
         """Whether jobs of this size need no measuring now."""
-        return self._fixed is not None or self._calibrator.knows(*self._engine.size(job))
+        fixed = self._fixed is not None or job.reproducible
+        return bool(fixed) or self._calibrator.knows(*self._engine.size(job))
 
     def size(self, job: Job) -> int:
-        """How many jobs like this one to render together; measures a size not met before."""
-        planned = self._fixed or self._measured(job)
+        """How many jobs like this one to render together; measures a size not met before.
+
+        Of reproducible ones as many as their batches have rows for, which are rendered anyway.
+        """
+        if job.reproducible:
+            planned = fixed_jobs(job, self._engine.traits)
+        else:
+            planned = self._fixed or self._measured(job)
         self._last, self._planned = job, planned
         if self.current < self._planned:
             self._tell()

@@ -2,7 +2,8 @@
 
 A compiled model is compiled for the shapes that it has seen. So batches are padded, at the
 denoiser, to the few numbers of rows that were compiled at load, and the padded rows are thrown
-away. A batch of a shape that was not compiled (another image size) runs uncompiled.
+away. A batch of a shape that was not compiled (another image size) runs uncompiled, and so does a
+reproducible one, whose bits must be those of workers that compile nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from shared.errors import InvalidSettings, OutOfMemory, RenderError
 from shared.job import Job
 from worker.engine import StockEngine
 from worker.locating import first_line
+from worker.reproducing import may_run_compiled
 
 WARM_STEPS = 4
 """Denoising steps of a warm-up batch: the first compiles, and some schedulers can't do fewer."""
@@ -68,7 +70,7 @@ class CompiledDenoiser:
     Attributes:
         sizes: Numbers of rows to pad to, ascending.
         compiled: Calls that went through compiled code.
-        uncompiled: Calls of a shape that was not compiled.
+        uncompiled: Calls of a shape that was not compiled, and of reproducible batches.
     """
 
     def __init__(self, module: torch.nn.Module, sizes: Sequence[int], backend: str) -> None:
@@ -95,7 +97,7 @@ class CompiledDenoiser:
         shape = (wanted, *latents.shape[1:])
         if self._learning:
             self._known.add(shape)
-        if shape not in self._known:
+        if shape not in self._known or not may_run_compiled():
             self.uncompiled += 1
             return self._plain(*args, **kwargs)
         self.compiled += 1

@@ -34,11 +34,14 @@ class Decoded:
 
 
 @contextmanager
-def watched_decoding(pipeline: Any) -> Iterator[Decoded]:
+def watched_decoding(pipeline: Any, rows: int) -> Iterator[Decoded]:
     """While it lasts, the pipeline's VAE decodes overflown rows again in float32.
 
     Sitting at the VAE, this leaves scaling, safety checker and post-processing to the pipeline:
     what it returns is what it would have returned, with the rescued rows put right.
+
+    Args:
+        rows: Of the batch that somebody wants; those behind them are not looked at.
     """
     seen = Decoded()
     vae = getattr(pipeline, "vae", None)
@@ -57,7 +60,7 @@ def watched_decoding(pipeline: Any) -> Iterator[Decoded]:
         half = getattr(vae, "dtype", None) in HALVES or torch.is_autocast_enabled(
             latents.device.type
         )
-        for row in _overflown(images, count_black=half):
+        for row in _overflown(images[:rows], count_black=half):
             if half and bool(torch.isfinite(latents[row]).all()):
                 seen.again.append(row)
                 images[row] = _decode_in_float32(vae, decode, latents[row : row + 1], kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -23,8 +24,9 @@ from worker.guidance import RowGuidance
 from worker.inputs import Inputs
 from worker.kinds import KindPipeline, KindPipelines
 from worker.loading import LoadedModel
-from worker.packer import Traits, pack
+from worker.packer import Traits, fixed_jobs, pack
 from worker.parts import use_adapters
+from worker.reproducing import filled, reproducing
 from worker.rescue import RowCap, attempt, render_rows, settings_fault, translate
 from worker.safety import checked_safety
 from worker.starts import (
@@ -118,11 +120,13 @@ class StockEngine:
         batches = pack([jobs[i] for i in good], traits=self.traits, max_rows=max(1, len(jobs)))
         for batch in [[good[place] for place in places] for places in batches]:
             with self.loaded.tuning.arithmetic(self.loaded.device):
+                first = jobs[batch[0]]
                 results = render_rows(
                     [jobs[index] for index in batch],
                     lambda rows: self._render_batch(rows, cancelled, inputs),
-                    self.cap(jobs[batch[0]]),
-                    size=self.size(jobs[batch[0]]),
+                    self.cap(first),
+                    size=self.size(first),
+                    always=fixed_jobs(first, self.traits) if first.reproducible else None,
                 )
             outcomes.update(zip(batch, results, strict=True))
         return [outcomes[index] for index in range(len(jobs))]
@@ -138,6 +142,8 @@ class StockEngine:
 
     def cap(self, job: Job) -> RowCap:
         """What is known about how many jobs like this one fit in memory together."""
+        if job.reproducible:
+            return RowCap()  # its batches are of one size
         return self._caps.setdefault((*self.size(job), job.guided), RowCap())
 
     @property
@@ -196,15 +202,17 @@ class StockEngine:
         pipeline = kind.pipeline
         steps = _Steps(cancelled)
         started = monotonic()
-        pipeline.scheduler = self._scheduler(jobs)
+        rows = self._rows(jobs)
+        pipeline.scheduler = self._scheduler(rows)
         use_adapters(pipeline, self.loaded.adapters, jobs[0].loras)
-        arguments = self._arguments(jobs, kind, inputs)
+        arguments = self._arguments(rows, kind, inputs)
         if "callback_on_step_end" in kind.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
         with (
             checked_safety(pipeline, jobs[0].safety_checker),
-            watched_decoding(pipeline) as decoded,
+            reproducing(pipeline, len(jobs)) if jobs[0].reproducible else nullcontext(),
+            watched_decoding(pipeline, len(jobs)) as decoded,
         ):
             try:
                 output = pipeline(output_type="np", **arguments)
@@ -237,6 +245,11 @@ class StockEngine:
             )
             for row, image in enumerate(images)
         ]
+
+    def _rows(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """What the pipeline is called for: copies of the last job fill a reproducible batch."""
+        first = jobs[0]
+        return filled(jobs, fixed_jobs(first, self.traits)) if first.reproducible else jobs
 
     def _arguments(self, jobs: Sequence[Job], kind: KindPipeline, inputs: Inputs) -> dict[str, Any]:
         """The pipeline's call arguments for a batch."""
@@ -318,7 +331,9 @@ class StockEngine:
     def _guidance(self, jobs: Sequence[Job]) -> Any:
         """One number, or one for each row where the pipeline can be given that."""
         scales = [job.guidance_scale for job in jobs]
-        if len(set(scales)) == 1 or not jobs[0].guided:
+        first = jobs[0]
+        by_row = len(set(scales)) > 1 or (first.reproducible and self.traits.guidance_per_row)
+        if not first.guided or not by_row:
             return scales[0]
         return RowGuidance(scales, self.loaded.device)
 

@@ -37,7 +37,7 @@ RENDERER_VERSION = "1"
 OURS = frozenset(
     {
         *("model", "revision", "variant", "vae", "loras", "safety_checker"),
-        *("scheduler", "scheduler_config", "seed", "generator_device"),
+        *("scheduler", "scheduler_config", "seed", "generator_device", "reproducible"),
     }
 )
 """Fields that no pipeline's call has by name, and that act on every one."""
@@ -155,6 +155,8 @@ class LoadedModel:
             guidance_per_row=known and not self.embeds_guidance,
             negative_per_row=known,
             eta_schedulers=self.scheduling.taking_eta,
+            two_halves=not (self.embeds_guidance or self.unconditional),
+            own_texts=known or self.unconditional,
         )
 
 

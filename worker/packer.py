@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from shared.job import Job
 from shared.kinds import kind_of, strength_of
 
+FIXED_ROWS = 8
+"""Of the denoising model in every call of a reproducible batch, guided rows counting twice: what a
+small GPU holds at 512 x 512. Another number would draw other bits: it would be a new renderer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
@@ -20,6 +24,8 @@ class Traits:
         guidance_per_row: Guidance is applied outside the model, so rows may differ in it.
         negative_per_row: Rows with and without a negative prompt go together.
         eta_schedulers: Class names whose step takes ``eta``; elsewhere it does not act.
+        two_halves: A guided job takes two rows of the model.
+        own_texts: Every row's text is embedded alone, whatever the others' are.
     """
 
     native_height: int
@@ -28,10 +34,14 @@ class Traits:
     guidance_per_row: bool
     negative_per_row: bool
     eta_schedulers: frozenset[str] = frozenset()
+    two_halves: bool = True
+    own_texts: bool = True
 
 
 def pack(jobs: Sequence[Job], *, traits: Traits, max_rows: int) -> list[list[int]]:
     """Group jobs by all that a batch shares, in order, at most ``max_rows`` to a batch.
+
+    Reproducible jobs come in batches of `fixed_jobs` at most.
 
     Returns:
         Batches of indices into ``jobs``; each index is in exactly one.
@@ -39,11 +49,22 @@ def pack(jobs: Sequence[Job], *, traits: Traits, max_rows: int) -> list[list[int
     groups: dict[Hashable, list[int]] = {}
     for index, job in enumerate(jobs):
         groups.setdefault(shared_by_a_batch(job, traits), []).append(index)
-    return [
-        group[start : start + max_rows]
-        for group in groups.values()
-        for start in range(0, len(group), max_rows)
-    ]
+    batches = []
+    for group in groups.values():
+        first = jobs[group[0]]
+        most = min(max_rows, fixed_jobs(first, traits)) if first.reproducible else max_rows
+        batches += [group[start : start + most] for start in range(0, len(group), most)]
+    return batches
+
+
+def fixed_jobs(job: Job, traits: Traits) -> int:
+    """How many jobs every call with a reproducible one has, copies of the last of them included.
+
+    One where the pipeline embeds its texts together, so that it is called for each job alone.
+    """
+    if not traits.own_texts:
+        return 1
+    return FIXED_ROWS // (2 if job.guided and traits.two_halves else 1)
 
 
 def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
@@ -65,6 +86,6 @@ def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
         kind_of(job),
         strength_of(job),
         job.latents is None,
-        (job.loras, job.safety_checker, job.clip_skip),
+        (job.loras, job.safety_checker, job.clip_skip, job.reproducible),
         traits.negative_per_row or not job.guided or job.negative_prompt is None,
     )

@@ -75,6 +75,7 @@ def render_rows(
     cap: RowCap,
     *,
     size: tuple[int, int] | None = None,
+    always: int | None = None,
     release: Callable[[], None] = release_memory,
 ) -> list[T | RenderError]:
     """Run a batch; where it fails, run its parts, until every job has an image or its own error.
@@ -84,6 +85,8 @@ def render_rows(
         run: Renders some of them, one outcome each; raises when the call as a whole fails.
         cap: Learns how many rows fit.
         size: Height and width of their images, for the message of one that does not fit alone.
+        always: Images that every call makes room for, however many jobs it is for: splitting
+            one that does not fit would be no help.
         release: Gives memory back before a smaller batch is tried.
 
     Returns:
@@ -103,6 +106,9 @@ def render_rows(
         elif isinstance(result, Cancelled | UnsupportedJob):
             # Nobody wants the batch; or what it asks for in common can't be done.
             outcomes += [result] * len(left)
+        elif isinstance(result, OutOfMemory) and always is not None:
+            release()
+            outcomes += [_does_not_fit(size, result, always)] * len(left)
         elif isinstance(result, OutOfMemory):
             cap.overflowed(len(part))
             release()
@@ -115,8 +121,8 @@ def render_rows(
         else:
             logger.warning("batch failed, looking for the culprit", extra={"rows": len(part)})
             middle = len(part) // 2
-            outcomes += render_rows(part[:middle], run, cap, size=size, release=release)
-            outcomes += render_rows(part[middle:], run, cap, size=size, release=release)
+            for half in (part[:middle], part[middle:]):
+                outcomes += render_rows(half, run, cap, size=size, always=always, release=release)
     return outcomes
 
 
@@ -167,10 +173,18 @@ def settings_fault(caught: TypeError | ValueError, denoiser: object) -> Unsuppor
     return UnsupportedJob(*translate(caught).args)
 
 
-def _does_not_fit(size: tuple[int, int] | None, error: OutOfMemory) -> OutOfMemory:
+def _does_not_fit(
+    size: tuple[int, int] | None, error: OutOfMemory, always: int | None = None
+) -> OutOfMemory:
     pixels = f" of {size[1]}x{size[0]}" if size else ""
     asked = bytes_asked_for(str(error))
     needed = "" if asked is None else f", it needed {bytes_text(asked)} more at once"
+    if always is not None:
+        return OutOfMemory(
+            f"a reproducible batch has room for {always} images{pixels}, however few it makes, and "
+            f"does not fit in this worker's memory{needed} ({error}): use a smaller height and "
+            "width, a worker with more memory, or leave reproducible out"
+        )
     return OutOfMemory(
         f"one image{pixels} does not fit in this worker's memory{needed} ({error}): "
         "use a smaller height and width, or a worker with more memory"

@@ -142,8 +142,9 @@ def _nulls(values: Mapping[str, Any]) -> dict[str, Any]:
 def _merge(file: str | None, options: Mapping[str, Any], key: str | None) -> Values:
     values: Values = read_values(file) if file is not None else {}
     for name, given in options.items():
+        several = name in FIELDS and FIELDS[name].kind != "flag"
         values[name] = (
-            [value for text in given for value in _spread(name, text)] if name in FIELDS else given
+            [value for text in given for value in _spread(name, text)] if several else given
         )
     if key is not None:
         output = values.get("output")
@@ -157,6 +158,9 @@ def _spread(name: str, given: str | Mapping[str, str] | None) -> Sequence[object
 
 
 def _field_option(field: Field) -> Callable[..., Any]:
+    if field.kind == "flag":
+        names = f"{field.option}/--no-{field.option.removeprefix('--')}"
+        return _option(names, field.name, section=FIELDS_SECTION, default=None, help=field.help)
     several = "TEXT" if field.structured else "VALUES"
     default = "" if field.default is None else f"  [default: {field.default}]"
     return _option(

@@ -51,10 +51,8 @@ SAMPLE = 4
 @click.option(
     "--max-levels",
     type=click.IntRange(0, 255),
-    default=MAX_LEVELS,
-    show_default=True,
     metavar="N",
-    help="how far an image may be off, of 255",
+    help=f"how far an image may be off, of 255  [default: {MAX_LEVELS}; 0 in a reproducible sweep]",
 )
 @click.option("--device", help="cuda, mps or cpu; the best there is if not given")
 @click.option("--dtype", help="float16, bfloat16 or float32; the images' own if not given")
@@ -64,7 +62,7 @@ def verify(
     sweep: str,
     sample: int,
     seed: int,
-    max_levels: int,
+    max_levels: int | None,
     device: str | None,
     dtype: str | None,
     client: Client,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from random import Random
 
 import pytest
+from PIL import Image
 
+from shared.image_metadata import encode_png
 from tests.faults.auditor import Audit
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.pool import faulty_pool
-from tests.faults.rounds import Player
+from tests.faults.rounds import EXACT_SEEDS, Player
 from tests.faults.s3_proxy import Answer, Call
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -53,6 +57,28 @@ def test_a_storage_that_answers_every_head_with_200_gets_its_images_all_the_same
 
     assert played.problems == []
     assert played.audit.images == 32
+
+
+def test_a_reproducible_sweep_comes_out_equal_to_the_bit_whatever_happens(player: Player) -> None:
+    if not player.pool.auditor.reference:
+        player.without_faults()
+
+    played = player.to_the_bit()
+
+    assert played.problems == []
+    assert played.audit.exact == 4 * EXACT_SEEDS
+    exact = next(sweep for sweep in player.pool.sweeps if "exact" in sweep.id)
+    key = str(player.pool.receipts(exact)[0]["key"])
+    with Image.open(io.BytesIO(player.pool.auditor.read(key))) as picture:
+        record = json.loads(picture.text["seedbed"])  # type: ignore[attr-defined]
+        changed = picture.convert("RGB")
+    red, green, blue = changed.getpixel((5, 5))  # type: ignore[misc]
+    changed.putpixel((5, 5), (red ^ 1, green, blue))
+    body = encode_png(changed, job=record["job"], digest=record["digest"], pin=record["pin"])
+    player.pool.storage.put(key, body, content_type="image/png")
+    sweeps: dict[str, dict[int, str]] = {sweep.id: {} for sweep in player.pool.sweeps}
+    (found,) = player.pool.auditor.audit(sweeps).corrupt
+    assert found == f"{key}: not equal to the bit, 1 levels away"
 
 
 def test_the_auditor_sees_whatever_is_wrong(player: Player) -> None:

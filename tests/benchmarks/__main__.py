@@ -15,6 +15,7 @@ BENCHMARKS = (
     "bench_mixed",
     "bench_ladder",
     "bench_slicing",
+    "bench_reproducible",
 )
 
 

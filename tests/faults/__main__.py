@@ -17,7 +17,7 @@ from random import Random, SystemRandom
 
 from tests.faults.catalogue import CATALOGUE
 from tests.faults.pool import faulty_pool
-from tests.faults.rounds import MISRENDERINGS, Player, Round
+from tests.faults.rounds import MISRENDERINGS, TO_THE_BIT, Player, Round
 
 MINUTES = 10.0
 ROUND_SECONDS = 90.0
@@ -38,8 +38,10 @@ def main(arguments: list[str]) -> int:
         pool.staff()
         rounds.append(tell(player.without_faults()))
         if options.fault or not options.random:
-            for name in options.fault or [*CATALOGUE, *MISRENDERINGS]:
-                if name in CATALOGUE:
+            for name in options.fault or [*CATALOGUE, *MISRENDERINGS, TO_THE_BIT]:
+                if name == TO_THE_BIT:
+                    rounds.append(tell(player.to_the_bit()))
+                elif name in CATALOGUE:
                     rounds.append(tell(player.alone(CATALOGUE[name])))
                 else:
                     rounds.append(tell(player.misrendering(name)))
@@ -69,7 +71,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--fault",
         action="append",
-        choices=[*CATALOGUE, *MISRENDERINGS],
+        choices=[*CATALOGUE, *MISRENDERINGS, TO_THE_BIT],
         metavar="NAME",
         help="only this one, alone; may be repeated. " + "; ".join(stories()),
     )

@@ -29,7 +29,7 @@ from shared.settings import Settings
 LEVELS = 1
 """Of 255: how far a pixel may be from that of a run without faults."""
 CHANGED_SHARE = 0.01
-"""Of an image's pixels: how many may be that far."""
+"""Of an image's pixels: how many may be that far. In a reproducible sweep none is, by any level."""
 
 Reference = dict[str, np.ndarray]
 """Digest to pixels (height, width, channels), of a run without faults."""
@@ -49,6 +49,7 @@ class Audit:
         blamed: Dead jobs that should live, or with another reason than they should have.
         spared: Jobs that should be dead and are not.
         levels: The largest difference from the run without faults, of 255.
+        exact: Images of reproducible sweeps that were held to be equal to the bit.
     """
 
     images: int = 0
@@ -60,6 +61,7 @@ class Audit:
     blamed: list[str] = field(default_factory=list)
     spared: list[str] = field(default_factory=list)
     levels: int = 0
+    exact: int = 0
 
     @property
     def faults(self) -> dict[str, list[Any]]:
@@ -170,6 +172,7 @@ class Auditor:
         """
         audit = Audit()
         expected: dict[str, str] = {}
+        exact: set[str] = set()
         dead_keys: set[str] = set()
         # a sweep of which nothing could be made has none
         pins = {self.read(key) for name in sweeps for key in self.keys(f"sweeps/{name}/pins/")}
@@ -184,7 +187,8 @@ class Auditor:
             places = self.places(sweep_id)
             for index in range(layout.total):
                 position = layout.position_of(index)
-                address_ = address(layout.job(index), pin, layout.manifest.output)
+                job = layout.job(index)
+                address_ = address(job, pin, layout.manifest.output)
                 if position in dead:
                     dead_keys.add(address_.key)
                     pattern = doomed.get(index)
@@ -192,6 +196,8 @@ class Auditor:
                         audit.blamed.append(f"{sweep_id} {index}: {dead[position]}")
                     continue
                 expected[address_.key] = address_.digest
+                if job.reproducible:
+                    exact.add(address_.key)
                 if index in doomed:
                     audit.spared.append(f"{sweep_id} {index}: {doomed[index]}")
                 if places.get(position) != ["done"]:
@@ -203,7 +209,8 @@ class Auditor:
         audit.strangers += [key for key in self.keys("sweeps/") if not known.match(key)]
         for key in sorted(expected.keys() & stored):
             audit.images += 1
-            self._check_image(audit, key, expected[key], learn=learn)
+            audit.exact += key in exact
+            self._check_image(audit, key, expected[key], learn=learn, exact=key in exact)
         return audit
 
     def renders_recorded(self, sweep_ids: list[str]) -> Counter[str]:
@@ -224,7 +231,9 @@ class Auditor:
             for position in self._redis.smembers(f"{self._base}:dead:{sweep_id}")
         }
 
-    def _check_image(self, audit: Audit, key: str, digest: str, *, learn: bool) -> None:
+    def _check_image(
+        self, audit: Audit, key: str, digest: str, *, learn: bool, exact: bool
+    ) -> None:
         try:
             with Image.open(io.BytesIO(self.read(key))) as image:
                 image.load()
@@ -243,7 +252,9 @@ class Auditor:
             return
         away = np.abs(pixels - self.reference[digest])
         audit.levels = max(audit.levels, int(away.max()))
-        if away.max() > LEVELS or (away.max(axis=2) > 0).mean() > CHANGED_SHARE:
+        if exact and away.any():
+            audit.corrupt.append(f"{key}: not equal to the bit, {int(away.max())} levels away")
+        elif away.max() > LEVELS or (away.max(axis=2) > 0).mean() > CHANGED_SHARE:
             audit.corrupt.append(f"{key}: {int(away.max())} of 255 levels away")
 
 

@@ -146,6 +146,10 @@ class FaultyPool(Pool):
         """One more worker, whose clock is so far ahead, or behind if negative."""
         return self._start(wrong_clock(seconds))
 
+    def worker_with_batches(self, size: int) -> WorkerHandle:
+        """One more worker, that renders so many images together."""
+        return self._start({}, batch_size=size)
+
     def broker(self) -> Celery:
         """A Celery app that talks to the pool's broker directly."""
         assert self.settings.redis_url is not None
@@ -168,7 +172,7 @@ class FaultyPool(Pool):
         with self._hands:
             self._staff.append(self._start({}))
 
-    def _start(self, environ: Mapping[str, str]) -> WorkerHandle:
+    def _start(self, environ: Mapping[str, str], **options: object) -> WorkerHandle:
         return self.start_worker(
             environ={RENDERS: str(self.renders_log), **environ},
             **{
@@ -176,7 +180,8 @@ class FaultyPool(Pool):
                 "timer_seconds": TIMER_SECONDS,
                 "gpu_seconds": GPU_SECONDS,
             }
-            | self.options,
+            | self.options
+            | options,
         )
 
     def _supervise(self) -> None:

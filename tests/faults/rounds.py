@@ -25,6 +25,8 @@ SCALES = (1, 4)
 STEPS = 8
 SEEDS = 96
 """Of a usual round: with the prompts and scales, 384 images."""
+EXACT_SEEDS = 18
+"""Of a reproducible sweep: with the prompts and scales, 72 images."""
 WARM = 8
 """Images committed before the first fault strikes."""
 PROGRESS_SECONDS = 90.0
@@ -35,6 +37,8 @@ WATCH_SECONDS = 0.2
 IN_PAIRS = 0.25
 """How often another fault strikes at the same time, on another target."""
 
+TO_THE_BIT = "to-the-bit"
+"""The round with a reproducible sweep."""
 MISRENDERINGS = ("raises", "too-large", "non-finite", "hangs", "kills")
 """Kinds of marked jobs."""
 QUICK_MARKS = ("raises", "too-large", "non-finite")
@@ -61,7 +65,7 @@ class Round:
         recoveries: Seconds from the end of each fault to the next committed image.
         seconds: From submission to the end of the sweeps.
         audit: What is there and what is not.
-        begun: Images that a pipeline was called for.
+        begun: Images that a pipeline was called for, copies that fill reproducible batches too.
         problems: What went wrong, in sentences; empty for a round that went well.
     """
 
@@ -103,7 +107,8 @@ class Player:
 
         Those of marked jobs come from pipeline calls like any other, once they are made.
         """
-        with self._round("no-fault", marks=("raises", "too-large"), learn=True) as played:
+        marks = ("raises", "too-large")
+        with self._round("no-fault", marks=marks, learn=True, exact=True) as played:
             self._wait_ended(played)
         return played
 
@@ -124,6 +129,18 @@ class Player:
         with self._round(kind, marks=(kind,), seeds=8) as played:
             played.faults[kind] += 1
             self._wait_ended(played)
+        return played
+
+    def to_the_bit(self) -> Round:
+        """A reproducible sweep beside another, on workers that come, go and pack otherwise."""
+        with self._round(TO_THE_BIT, seeds=8, exact=True) as played:
+            odd = self.pool.worker_with_batches(3)
+            self._wait_warm(played)
+            self._strike([CATALOGUE["worker-killed"]], played)
+            self._wait_ended(played)
+            self.pool.kill(odd)
+        if not played.audit.exact:
+            played.problems.append("no image was held to be equal to the bit")
         return played
 
     def in_turn(self, faults: Sequence[Fault], marks: tuple[str, ...] = ()) -> Round:
@@ -161,6 +178,7 @@ class Player:
         marks: tuple[str, ...] = (),
         seeds: int | None = None,
         learn: bool = False,
+        exact: bool = False,
     ) -> Iterator[Round]:
         """Submit, watch, and audit at the end."""
         pool, played = self.pool, Round(name=name)
@@ -168,6 +186,8 @@ class Player:
         self._clear()
         plain: tuple[Sweep, dict[int, str]] = self._plain(self._number, seeds or self._seeds), {}
         sweeps = [plain, *(self._marked(self._number, kind) for kind in marks)]
+        if exact:
+            sweeps.append((self._exact(self._number), {}))
         pool.sweeps = [sweep for sweep, _ in sweeps]
         begun = pool.rows_begun()
         ends = len(pool.unexpected_ends)
@@ -266,6 +286,15 @@ class Player:
 
     def _plain(self, number: int, seeds: int) -> Sweep:
         return self._sweep(f"plain-{number}", prompt=list(PROMPTS), seed=range(seeds))
+
+    def _exact(self, number: int) -> Sweep:
+        return self._sweep(
+            f"exact-{number}",
+            prompt=list(PROMPTS),
+            seed=range(EXACT_SEEDS),
+            scheduler="EulerAncestralDiscreteScheduler",
+            reproducible=True,
+        )
 
     def _marked(self, number: int, kind: str) -> tuple[Sweep, dict[int, str]]:
         """A sweep of marked jobs, and which of them should die of what."""

@@ -65,6 +65,18 @@ def test_packed_float16_rows_are_close_to_the_stock_pipeline_called_alone(
         assert levels <= 8, job  # float16 rounds 8192 times as coarsely as float32
 
 
+def test_reproducible_jobs_are_equal_to_the_bit_in_other_company(on_gpu: LoadedModel) -> None:
+    engine = StockEngine(on_gpu)
+    jobs = mixed_jobs(reproducible=True, scheduler="EulerAncestralDiscreteScheduler")
+
+    together = [one.image.tobytes() for one in all_rendered(engine.render(jobs))]
+
+    backwards = [one.image.tobytes() for one in all_rendered(engine.render(jobs[::-1]))]
+    alone = [one.image.tobytes() for job in jobs for one in all_rendered(engine.render([job]))]
+    assert backwards[::-1] == together
+    assert alone == together
+
+
 def test_the_same_seed_gives_a_cpus_noise(on_gpu: LoadedModel) -> None:
     first, again, other = all_rendered(
         StockEngine(on_gpu).render([quick_job(seed=seed) for seed in (1, 1, 2)])

@@ -121,6 +121,22 @@ def test_a_size_that_was_not_compiled_runs_as_it_is(
     assert (denoiser.compiled, denoiser.uncompiled - uncompiled) == (before, one.forwards)
 
 
+def test_a_reproducible_batch_runs_uncompiled_and_draws_what_other_workers_draw(
+    compiled: tuple[StockEngine, CompiledDenoiser], engine: StockEngine
+) -> None:
+    compiled_engine, denoiser = compiled
+    before, uncompiled = denoiser.compiled, denoiser.uncompiled
+    jobs = mixed_jobs(reproducible=True)[:3]
+
+    rendered = all_rendered(compiled_engine.render(jobs))
+
+    expected = all_rendered(engine.render(jobs))
+    assert [one.image.tobytes() for one in rendered] == [one.image.tobytes() for one in expected]
+    assert (denoiser.compiled, denoiser.uncompiled) == (before, uncompiled + rendered[0].forwards)
+    all_rendered(compiled_engine.render([quick_job()]))
+    assert denoiser.compiled > before, "others go on as compiled"
+
+
 def test_compiling_leaves_the_pin_alone(
     compiled: tuple[StockEngine, CompiledDenoiser], loaded: LoadedModel
 ) -> None:

@@ -108,6 +108,25 @@ def test_images_made_in_company_are_those_made_alone_and_what_was_changed_is_fou
     pool.storage.put(keys[2], redrawn, content_type="image/png")
 
 
+def test_a_reproducible_sweep_may_not_be_off_at_all(pool: Pool, seedbed: Call) -> None:
+    sweep = pool.sweep(
+        name="exact", prompt="a star", guidance_scale=4, seed="0..2", reproducible=True
+    )
+    pool.client.submit(sweep)
+    with pool.hand_worker(batch_size=3) as worker:
+        worker.serve(pool.key)
+    command = ("verify", sweep.id, "--sample", "3", "--device", "cpu")
+
+    sound = seedbed(*command)
+
+    assert sound.code == 0, sound.err
+    assert sound.out.splitlines()[-1] == "3 of 3 images: 3 equal to the bit"
+    # when one colour of one pixel is off by one level
+    redraw(pool, str(pool.client.results(sweep.id).key_of(1)), levels=1)
+    assert seedbed(*command).code == 1
+    assert seedbed(*command, "--max-levels", "1").code == 0
+
+
 def test_other_weights_are_refused_in_one_sentence(pool: Pool, study: Sweep, seedbed: Call) -> None:
     from tests.random_model import save_random_model
 

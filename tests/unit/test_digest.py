@@ -105,6 +105,7 @@ def test_the_digest_of_a_known_job_never_changes(
         {"timesteps": "[999,499]"},
         {"sigmas": "[14.6,0]"},
         {"clip_skip": 1},
+        {"reproducible": True},
     ],
 )
 def test_everything_that_acts_is_in_the_digest(change: dict[str, Any]) -> None:

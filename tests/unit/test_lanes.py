@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "mask_image": "inputs/" + "4" * 64,
     "strength": 0.5,
     "latents": "inputs/" + "5" * 64,
+    "reproducible": True,
 }
 
 

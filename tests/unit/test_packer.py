@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.job import Job
 from tests.factories import make_job
-from worker.packer import Traits, pack, shared_by_a_batch
+from worker.packer import FIXED_ROWS, Traits, fixed_jobs, pack, shared_by_a_batch
 
 GUIDANCE_OUTSIDE = Traits(
     native_height=64,
@@ -37,6 +37,7 @@ JOBS = st.builds(
     scheduler=st.sampled_from([None, "PNDMScheduler", "DDIMScheduler"]),
     eta=st.sampled_from([0.0, 1.0]),
     generator_device=st.sampled_from(["cpu", "cuda"]),
+    reproducible=st.sampled_from([None, True]),
 )
 
 
@@ -54,11 +55,15 @@ def test_packing_loses_nothing_mixes_nothing_and_wastes_nothing(
     keys = []
     for batch in batches:
         assert 1 <= len(batch) <= max_rows
+        assert len({jobs[index].reproducible for index in batch}) == 1
         assert batch == sorted(batch)
         (key,) = {shared_by_a_batch(jobs[index], traits) for index in batch}
-        keys.append((key, len(batch)))
-    for (key, rows), (following, _) in pairwise(keys):
-        assert key != following or rows == max_rows, "only the last batch of a kind may be short"
+        first = jobs[batch[0]]
+        most = min(max_rows, fixed_jobs(first, traits)) if first.reproducible else max_rows
+        keys.append((key, len(batch), most))
+    for (key, rows, most), (following, _, _) in pairwise(keys):
+        assert rows <= most
+        assert key != following or rows == most, "only the last batch of a kind may be short"
     assert batches == pack(jobs, traits=traits, max_rows=max_rows)
 
 
@@ -72,6 +77,7 @@ def test_packing_loses_nothing_mixes_nothing_and_wastes_nothing(
         {"guidance_scale": 1.0},
         {"guidance_rescale": 0.5},
         {"generator_device": "cuda"},
+        {"reproducible": True},
     ],
 )
 def test_what_one_call_has_one_of_splits(fields: dict[str, object]) -> None:
@@ -125,3 +131,21 @@ def test_without_guidance_what_acts_through_it_is_no_reason_to_split() -> None:
     ]
 
     assert pack(jobs, traits=GUIDANCE_OUTSIDE, max_rows=8) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("scale", "traits", "jobs"),
+    [
+        (1.0, GUIDANCE_OUTSIDE, FIXED_ROWS),
+        (4.0, GUIDANCE_OUTSIDE, FIXED_ROWS // 2),
+        (4.0, replace(GUIDANCE_INSIDE, two_halves=False), FIXED_ROWS),
+        (4.0, replace(GUIDANCE_INSIDE, own_texts=False), 1),
+    ],
+)
+def test_a_reproducible_batch_has_the_rows_for_it(scale: float, traits: Traits, jobs: int) -> None:
+    many = [make_job(reproducible=True, guidance_scale=scale, seed=seed) for seed in range(20)]
+
+    batches = pack(many, traits=traits, max_rows=16)
+
+    assert {len(batch) for batch in batches[:-1]} == {jobs}
+    assert all(len(batch) <= 3 for batch in pack(many, traits=traits, max_rows=3))
