@@ -141,6 +141,7 @@ def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(tmp_path: Path, momen
 
     assert running.returncode == 130, output
     assert "Traceback" not in output
+    assert moment == "at once" or "run it again and it goes on" in output
     eventually(lambda: not processes_of(tmp_path), seconds=5, what="nothing runs any more")
     before = {path.name: path.stat().st_mtime_ns for path in stored.glob("*/*.png")}
     if moment == "while it renders":

@@ -24,7 +24,6 @@ SECONDS = 120.0
 """For one run on two busy cores; importing torch takes most of it."""
 
 FEW = ("--name", "few", "-p", "a red circle", "--seed", "0..5", "--num-inference-steps", "2")
-MANY = ("--name", "many", "-p", "a red circle", "--seed", "0..299", "--num-inference-steps", "8")
 
 
 @dataclass(frozen=True)
@@ -107,28 +106,6 @@ def test_a_run_leaves_named_images_and_no_process(here: Here) -> None:
     assert "all of 12 images done already" in err
     assert time.monotonic() - started < 10
     assert sorted((here.folder / "seedbed-data" / "logs").glob("worker*")) == logs
-
-
-def test_ctrl_c_leaves_no_process_and_the_next_run_goes_on(here: Here) -> None:
-    # given a run that has stored some of its images
-    objects = here.folder / "seedbed-data" / "objects" / "seedbed" / "images"
-    process = here.start("run", *MANY, "--batch-size", "2")
-    eventually(lambda: len(list(objects.glob("*/*.png"))) > 5, "some images")
-
-    # when it is interrupted
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=SECONDS)
-
-    # then it says so, nothing is left running, and the next run does only the rest
-    assert process.returncode == 130, err
-    assert "run it again and it goes on" in err
-    assert here.processes() == []
-    before = {path: path.stat().st_mtime_ns for path in objects.glob("*/*.png")}
-    assert 5 < len(before) < 300
-    code, _, err = here.call("run", *MANY)
-    assert code == 0, err
-    assert len(images(here.folder / "many")) == 300
-    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
 
 
 def test_a_worker_that_cannot_load_the_model_ends_the_run(here: Here) -> None:
