@@ -10,6 +10,7 @@ model. The stock diffusers pipelines render them, seeded by their place in the l
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -63,18 +64,19 @@ class Studio:
         self.own_config = self.pipeline.scheduler.config
         self.use("DDIM")
 
-    def use(self, scheduler: str) -> None:
-        """Sample with this one from here on."""
+    def use(self, scheduler: str, **config: Any) -> None:
+        """Sample with this one from here on, with its configuration so changed."""
         import diffusers
 
         cls = getattr(diffusers, SCHEDULERS[scheduler])
-        self.pipeline.scheduler = cls.from_config(self.own_config)
+        self.pipeline.scheduler = cls.from_config(self.own_config, **config)
 
-    def sibling(self, name: str) -> Any:
-        """Another pipeline of the same parts."""
+    def sibling(self, name: str, *, copied: bool = False) -> Any:
+        """Another pipeline of the same parts, or of copies of them."""
         import diffusers
 
-        pipeline = getattr(diffusers, name)(**self.pipeline.components)
+        parts = self.pipeline.components
+        pipeline = getattr(diffusers, name)(**(copy.deepcopy(parts) if copied else parts))
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
@@ -131,6 +133,9 @@ def samplers(studio: Studio) -> None:
         studio.use(name)
         pictures = studio.draw(list(map(prompt_for, asked)), num_inference_steps=steps)
         studio.report(f"{name}, {steps}", asked, pictures)
+    studio.use("LMS", use_karras_sigmas=True)
+    pictures = studio.draw(list(map(prompt_for, asked)))
+    studio.report(f"LMS with Karras sigmas, {STEPS}", asked, pictures)
     studio.use("DDIM")
 
 
@@ -262,14 +267,16 @@ def seeds(studio: Studio) -> None:
 
 
 def speed(studio: Studio) -> None:
-    """Milliseconds an image at batch 8: one thread and two, in turn; medians of five."""
+    """Milliseconds an image at batch 8: formats and one thread or two, in turn; medians of five."""
     threads = torch.get_num_threads()
-    took: dict[int, list[float]] = {1: [], 2: []}
+    half = studio.sibling("StableDiffusionPipeline", copied=True).to(torch.bfloat16)
+    ways = {"float32": studio.pipeline, "bfloat16": half}
+    took: dict[tuple[str, int], list[float]] = {(way, n): [] for way in ways for n in (1, 2)}
     for _ in range(6):
-        for count_, values in took.items():
+        for (way, count_), values in took.items():
             torch.set_num_threads(count_)
             started = time.perf_counter()
-            studio.pipeline(
+            ways[way](
                 ["a red circle on a blue background"] * 8,
                 num_inference_steps=STEPS,
                 guidance_scale=GUIDANCE,
@@ -277,8 +284,8 @@ def speed(studio: Studio) -> None:
             )
             values.append((time.perf_counter() - started) / 8)
     torch.set_num_threads(threads)
-    for count_, values in took.items():
-        print(f"{count_} threads: {1000 * statistics.median(values[1:]):.0f} ms an image")
+    for (way, count_), values in took.items():
+        print(f"{way}, {count_} threads: {1000 * statistics.median(values[1:]):.0f} ms an image")
 
 
 PARTS: dict[str, Callable[[Studio], None]] = {
