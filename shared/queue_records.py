@@ -151,6 +151,11 @@ class Share:
     block: int
     positions: tuple[int, ...]
 
+    @property
+    def refs(self) -> list[JobRef]:
+        """Its jobs, in the order of the positions."""
+        return [JobRef(self.sweep_id, position) for position in self.positions]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:

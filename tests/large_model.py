@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.random_model import WORDS
-from worker.demo.byte_pairs import PROMPT_TOKENS, clip_tokenizer
-from worker.demo.parts import assemble, scheduler, write
+from worker.demo.byte_pairs import clip_tokenizer
+from worker.demo.parts import assemble, clip_text_model, scheduler, write
 
 SEED = 8
 
@@ -23,26 +23,14 @@ SEED = 8
 def save_large_model(folder: Path) -> Path:
     """Write the checkpoint, in float16, as the folder ``folder``."""
     import torch
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     diffusers: Any = import_module("diffusers")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = clip_tokenizer(WORDS.split())
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(SEED)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=49408,
-                hidden_size=768,
-                intermediate_size=3072,
-                projection_dim=768,
-                num_hidden_layers=12,
-                num_attention_heads=12,
-                max_position_embeddings=PROMPT_TOKENS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
+        text_encoder = clip_text_model(
+            tokenizer, width=768, mlp=3072, layers=12, heads=12, vocabulary=49408
         )
         unet = diffusers.UNet2DConditionModel(
             sample_size=64,

@@ -14,7 +14,7 @@ from shared.addressing import address
 from shared.image_metadata import encode_png
 from shared.layout import Layout
 from shared.pin import Pin
-from shared.queue import Claim, CommitGroup, JobRef, Share
+from shared.queue import Claim, CommitGroup, Share
 from shared.records import pin_key
 from shared.settings import Settings
 from tests.factories import make_pin
@@ -114,10 +114,10 @@ class HandWorker:
         claim = self.claim(jobs)
         assert claim is not None
         for share in claim.shares:
-            for position in share.positions:
+            for ref in share.refs:
                 self._client.queue.fail(
                     claim.token,
-                    JobRef(share.sweep_id, position),
+                    ref,
                     reason=reason,
                     worker="hand",
                     permanent=True,

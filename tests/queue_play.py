@@ -70,9 +70,7 @@ def must_take(queue: JobQueue, max_jobs: int = 4, **how: object) -> Claim:
 
 
 def refs_of(claim: Claim) -> list[JobRef]:
-    return [
-        JobRef(share.sweep_id, position) for share in claim.shares for position in share.positions
-    ]
+    return [ref for share in claim.shares for ref in share.refs]
 
 
 def positions_of(claim: Claim | None) -> list[int]:

@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from worker.demo.byte_pairs import PROMPT_TOKENS, clip_tokenizer
-from worker.demo.parts import assemble, scheduler, write
+from worker.demo.byte_pairs import clip_tokenizer
+from worker.demo.parts import assemble, clip_text_model, scheduler, write
 
 SEED = 8
 """Of every weight; of the first dozen, the one whose pictures were the most colourful."""
@@ -41,26 +41,12 @@ def save_random_model(folder: Path) -> Path:
 def random_pipeline() -> Any:
     """A ``StableDiffusionPipeline`` in memory, float32: the same one at every call."""
     import torch
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     diffusers: Any = import_module("diffusers")
     tokenizer = clip_tokenizer(WORDS.split())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=48,
-                intermediate_size=96,
-                projection_dim=48,
-                num_hidden_layers=2,
-                num_attention_heads=3,
-                max_position_embeddings=PROMPT_TOKENS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        text_encoder = clip_text_model(tokenizer, width=48, mlp=96, layers=2, heads=3)
         unet = diffusers.UNet2DConditionModel(
             sample_size=8,
             block_out_channels=(24, 48),

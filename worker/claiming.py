@@ -147,7 +147,6 @@ class Claimer:
     def _expand(self, claim: Claim) -> list[ClaimedJob]:
         jobs = []
         for share in claim.shares:
-            refs = [JobRef(share.sweep_id, position) for position in share.positions]
             try:
                 layout = self._sweeps.layout(share.sweep_id)
                 made = _jobs_of(layout, claim, share)
@@ -165,7 +164,7 @@ class Claimer:
                 logger.exception("manifest broke its reader", extra={"sweep": share.sweep_id})
                 self._refuse(claim, share, f"manifest: can't be read ({type(exc).__name__})")
                 continue
-            for ref, (index, job) in zip(refs, made, strict=True):
+            for ref, (index, job) in zip(share.refs, made, strict=True):
                 place = address(job, self._pin, layout.manifest.output)
                 jobs.append(
                     ClaimedJob(
@@ -190,8 +189,7 @@ class Claimer:
             "sweep paused: its manifest can't be read",
             extra={"sweep": share.sweep_id, "error": reason},
         )
-        refs = [JobRef(share.sweep_id, position) for position in share.positions]
-        self._queue.release(claim.token, refs)
+        self._queue.release(claim.token, share.refs)
 
     def _sizes(self, jobs: list[ClaimedJob]) -> dict[str, int]:
         """Sizes of the images that storage holds; if it does not answer, none: render them."""

@@ -6,7 +6,7 @@ import psutil
 import torch
 
 from worker.metrics import DeviceMemory
-from worker.room import CGROUP, container_free_bytes
+from worker.room import main_memory_free_bytes
 
 
 def device_memory(device: torch.device) -> DeviceMemory:
@@ -31,6 +31,5 @@ def device_memory(device: torch.device) -> DeviceMemory:
             limit=limit,
         )
     resident = int(psutil.Process().memory_info().rss)
-    available = int(psutil.virtual_memory().available)
-    free = min(available, container_free_bytes(CGROUP, available))
+    free = main_memory_free_bytes()
     return DeviceMemory(allocated=resident, reserved=resident, free=free, limit=resident + free)

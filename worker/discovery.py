@@ -127,13 +127,7 @@ class Discovery:
     def _serve(self, key: str, name: WeightsName) -> None:
         logger.info("weights found", extra={"weights": name.to_text()})
         with self._lock:
-            self._sources[key] = ModelSource(
-                model=name.model,
-                revision=name.revision,
-                variant=name.variant,
-                vae=name.vae,
-                loras=name.loras,
-            )
+            self._sources[key] = ModelSource.of(name)
             listen = self._listen
         if listen is not None:
             listen(key)

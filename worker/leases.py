@@ -53,12 +53,9 @@ class Lease:
             if self._closed:
                 return []
             self._closed = True
-            jobs = (
-                JobRef(share.sweep_id, position)
-                for share in self.claim.shares
-                for position in share.positions
-            )
-            return [ref for ref in jobs if ref not in self._started]
+            return [
+                ref for share in self.claim.shares for ref in share.refs if ref not in self._started
+            ]
 
     def share(self) -> None:
         """One more part of the worker has jobs of this lease in hand."""

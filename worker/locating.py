@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.errors import ModelError
 from shared.fields import DEMO_MODEL
+from shared.weights import WeightsName
 
 HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
@@ -36,6 +37,17 @@ class ModelSource:
     vae: str | None = None
     loras: tuple[str, ...] = ()
     config: str | None = None
+
+    @classmethod
+    def of(cls, name: WeightsName) -> ModelSource:
+        """What a queue's name for weights stands for."""
+        return cls(
+            model=name.model,
+            revision=name.revision,
+            variant=name.variant,
+            vae=name.vae,
+            loras=name.loras,
+        )
 
     @property
     def option(self) -> str:

@@ -21,10 +21,15 @@ def free_bytes(device: torch.device) -> int:
     release_memory()
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    available = int(psutil.virtual_memory().available)
     if device.type == "mps":
         limit = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        return min(available, int(limit))
+        return min(int(psutil.virtual_memory().available), int(limit))
+    return main_memory_free_bytes()
+
+
+def main_memory_free_bytes() -> int:
+    """What the machine, and the container if this is one, has left."""
+    available = int(psutil.virtual_memory().available)
     return min(available, container_free_bytes(CGROUP, available))
 
 

@@ -63,20 +63,13 @@ def _compare_all(
 
 def _load(options: WorkerOptions, name: WeightsName, pin: Pin) -> LoadedModel:
     """The model, set up as the images' pin says."""
-    source = ModelSource(
-        model=name.model,
-        revision=name.revision,
-        variant=name.variant,
-        vae=name.vae,
-        loras=name.loras,
-    )
     told = replace(
         options,
         dtype=options.dtype or pin.dtype,
         autocast=pin.autocast,
         vae_tiling=pin.vae_tiling,
     )
-    loaded = load_as_told(source, told, pick_device(options.device))
+    loaded = load_as_told(ModelSource.of(name), told, pick_device(options.device))
     here = Pin.from_text(loaded.pin)
     if here.weights != pin.weights:
         raise ModelError(

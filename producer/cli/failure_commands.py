@@ -10,7 +10,7 @@ import click
 
 from producer.cli.help import SectionCommand, examples
 from producer.cli.index_option import index_option
-from producer.cli.output import json_option, one_line, plain, print_json, say
+from producer.cli.output import json_option, limit_option, one_line, plain, print_json, say
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
 from producer.client import Client
@@ -29,14 +29,7 @@ SHOWN = 20
     ),
 )
 @sweep_argument
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=SHOWN,
-    show_default=True,
-    metavar="N",
-    help="most jobs to print; 0 is all",
-)
+@limit_option(SHOWN)
 @pool_client
 @json_option
 def failures(sweep: str, limit: int, client: Client, as_json: bool) -> None:

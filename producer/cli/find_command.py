@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
-from producer.cli.output import json_option, one_line, plain, print_json, print_table, say
+from producer.cli.output import (
+    json_option,
+    limit_option,
+    one_line,
+    plain,
+    print_json,
+    print_table,
+    say,
+)
 from producer.cli.progress import counting
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
@@ -38,14 +46,7 @@ path_type = click.Path(path_type=Path)
 @click.option("--where", metavar="CONDITION", help="comparisons of columns; all jobs if not given")
 @click.option("--fetch", "folder", type=path_type, metavar="FOLDER", help="download the images")
 @click.option("--grid", "sheet", type=path_type, metavar="FILE", help="draw a contact sheet")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=SHOWN,
-    show_default=True,
-    metavar="N",
-    help="most jobs to print; 0 is all",
-)
+@limit_option(SHOWN)
 @pool_client
 @json_option
 def find(

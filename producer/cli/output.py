@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON on stdout")
+
+
+def limit_option(shown: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--limit`` of a listing of jobs, of which so many are printed unless told otherwise."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        default=shown,
+        show_default=True,
+        metavar="N",
+        help="most jobs to print; 0 is all",
+    )
 
 
 def say(text: str) -> None:

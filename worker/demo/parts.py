@@ -35,16 +35,32 @@ def tokenizer() -> Any:
 
 def text_encoder(tokens: Any) -> Any:
     """A CLIP text model for the tokenizer ``tokens``."""
+    return clip_text_model(tokens, width=TEXT_WIDTH, mlp=2 * TEXT_WIDTH, layers=2, heads=3)
+
+
+def clip_text_model(
+    tokens: Any, *, width: int, mlp: int, layers: int, heads: int, vocabulary: int | None = None
+) -> Any:
+    """A CLIP text model with random weights.
+
+    Args:
+        tokens: Its tokenizer.
+        width: Numbers for each token.
+        mlp: Numbers between the two linear layers of a block.
+        layers: Blocks.
+        heads: Of each block's attention.
+        vocabulary: Tokens that it has a vector for; None is as many as the tokenizer has.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokens),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=2 * TEXT_WIDTH,
-            projection_dim=TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=3,
+            vocab_size=vocabulary or len(tokens),
+            hidden_size=width,
+            intermediate_size=mlp,
+            projection_dim=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
             max_position_embeddings=PROMPT_TOKENS,
             bos_token_id=tokens.bos_token_id,
             eos_token_id=tokens.eos_token_id,
