@@ -124,6 +124,9 @@ def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_i
     usual = {name for name, service in stack.services.items() if "profiles" not in service}
     assert usual | {"worker-cpu"} == {*started} | NOT_HERE
 
+    rendered = 'sum(seedbed_worker_images_total{outcome="rendered"})'
+    if has_prometheus():  # a rate is of what it saw grow, so it has to have seen none
+        eventually(lambda: number(stack, rendered) == 0, seconds=60, what="the worker is scraped")
     before = puts(stack)
 
     # when a sweep goes in as the file's first lines say
@@ -147,7 +150,6 @@ def test_the_services_of_the_compose_file_render_a_sweep_and_prometheus_counts_i
     need_prometheus()
     done = "sum(max by (model) (seedbed_jobs_done_total))"
     eventually(lambda: number(stack, done) == IMAGES, seconds=60, what="its images are counted")
-    rendered = 'sum(seedbed_worker_images_total{outcome="rendered"})'
     eventually(lambda: number(stack, rendered) == IMAGES, seconds=60, what="the worker's as well")
     up = {sample["metric"]["job"] for sample in ask(stack, "query", query="up == 1")["result"]}
     assert up == {"seedbed-metrics", "seedbed-worker"}
