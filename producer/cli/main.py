@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
@@ -29,16 +28,10 @@ from producer.cli.verify_command import verify
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
 from shared.logs import configure_logging
+from shared.version import own_version
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
-
-
-def _version() -> str:
-    try:
-        return version("seedbed")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
 
 
 @click.group(
@@ -49,7 +42,7 @@ def _version() -> str:
         "seedbed run sweep.yaml",
     ),
 )
-@click.version_option(_version(), prog_name="seedbed")
+@click.version_option(own_version(), prog_name="seedbed")
 @click.option("--debug", is_flag=True, help="log everything, and show tracebacks")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:

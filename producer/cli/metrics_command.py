@@ -65,7 +65,9 @@ def metrics(flags: Flags, host: str, port: int, **scaling: Any) -> None:
 
     /metrics, /scale/MODEL (percent-encoded), /healthz and /readyz; docs/metrics.md has every name.
     """
-    from producer.exporter import Exporter, PoolReader, Scaling
+    from producer.exporter import Exporter
+    from producer.pool_reader import PoolReader
+    from producer.wishes import Scaling
     from shared.queue import JobQueue
 
     wanted = Scaling(**scaling)

@@ -13,7 +13,9 @@ from urllib.parse import quote
 import pytest
 
 from producer import Client
-from producer.exporter import Exporter, PoolReader, Scaling
+from producer.exporter import Exporter
+from producer.pool_reader import PoolReader
+from producer.wishes import Scaling
 from shared.backlog import Tally
 from shared.metric_table import POOL_METRICS
 from shared.metrics_server import MetricsServer
