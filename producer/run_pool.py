@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from producer.client import ENDED, Client
+from producer.client import Client
 from producer.models import Weights
 from producer.stack import Stack
+from producer.watching import ENDED
 from shared.errors import InvalidSweep
 from shared.settings import Settings
 

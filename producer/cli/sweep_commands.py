@@ -21,10 +21,11 @@ from producer.cli.output import (
 from producer.cli.progress import WaitNotes, following
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
-from producer.client import Client, JobFailure
+from producer.client import Client
 from producer.waiting import Waits
 
 if TYPE_CHECKING:
+    from producer.failures import JobFailure
     from shared.queue import SweepStatus
 
 SHOWN_FAILURES = 20
