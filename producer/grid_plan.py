@@ -10,8 +10,9 @@ from itertools import combinations, groupby
 
 from shared.axis import Axis
 from shared.errors import InvalidInput
-from shared.fields import FIELDS, Value, nearest, shown
+from shared.fields import FIELDS, Value
 from shared.manifest import Manifest
+from shared.mistakes import nearest, shown
 
 Limits = tuple[int, int]
 """The most rows and columns of a page."""

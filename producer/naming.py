@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, INPUT_KEY, Value, shown
+from shared.fields import FIELDS, INPUT_KEY, Value
+from shared.mistakes import shown
 from shared.object_keys import render_template, template_names
 
 if TYPE_CHECKING:

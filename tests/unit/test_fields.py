@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, MAX_TEXT_BYTES, REQUIRED, check_value, nearest, shown
+from shared.field_values import check_value
+from shared.fields import FIELDS, MAX_TEXT_BYTES, REQUIRED
 from shared.job import Job
+from shared.mistakes import nearest, shown
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=3),
