@@ -14,7 +14,7 @@ from producer.cli.capacity_command import capacity
 from producer.cli.doctor_command import doctor
 from producer.cli.failure_commands import failures, retry
 from producer.cli.find_command import find
-from producer.cli.help import OrderedGroup, examples
+from producer.cli.help import HELP_NAMES, OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.metrics_command import metrics
 from producer.cli.models_command import models
@@ -36,7 +36,7 @@ INTERRUPTED = 130
 
 @click.group(
     cls=OrderedGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": HELP_NAMES, "max_content_width": 100},
     epilog=examples(
         'seedbed run -p "a red circle" --seed 0..7 --guidance-scale 1,4,7.5',
         "seedbed run sweep.yaml",
