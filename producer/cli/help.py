@@ -22,10 +22,10 @@ class SectionOption(click.Option):
 class SectionCommand(click.Command):
     """Lists its own options first, then each section's."""
 
-    def __init__(self, *args: Any, **given: Any) -> None:
+    def __init__(self, **given: Any) -> None:
         # On the command itself: click keeps the help option of the first context it meets, which
         # may be one without the group above.
-        super().__init__(*args, context_settings={"help_option_names": HELP_NAMES}, **given)
+        super().__init__(context_settings={"help_option_names": HELP_NAMES}, **given)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the option sections of ``--help``."""
