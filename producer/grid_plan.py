@@ -18,6 +18,8 @@ Limits = tuple[int, int]
 """The most rows and columns of a page."""
 SEPARATOR = " · "
 """Between the fields of an axis that has several."""
+CELL_RANGE = (48, 2_048)
+"""Pixels of an image's longer side on a page: bounds what a person may ask for."""
 MAX_SIDE = 64
 """Rows or columns of one page: more can't be taken in, and labels get lost."""
 NESTED_COLUMNS = 24

@@ -85,6 +85,8 @@ def _checked(template: str, total: int) -> str:
         InvalidSweep: One sentence with the fault and the remedy.
     """
     names = template_names(template, [*_DISTINCT, *FIELDS], what=WHAT)
+    if not template.strip():
+        raise _bad(template, "is empty: write one such as {index:06}_seed={seed}, or leave it out")
     if not template.endswith(SUFFIX):
         template += SUFFIX
     if any(ord(char) < 32 or char in "\\\x7f" for char in template):

@@ -73,7 +73,8 @@ class PoolReader:
                 try:
                     self._found = self._look()
                 except SeedbedError as exc:
-                    logger.warning("pool not read", extra={"error": str(exc)})
+                    if self._found is not None:  # the first is told by whoever starts to look
+                        logger.warning("pool not read", extra={"error": str(exc)})
                     self._found = exc
                 self._looked_at = self._clock()
             if isinstance(self._found, SeedbedError):

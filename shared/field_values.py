@@ -127,7 +127,8 @@ def _text(field: Field, value: str) -> str:
             f"{name} {shown(value)} is not known: write on, off or null", field=name, value=value
         )
     if field.decides == "lane" and not value.strip():
-        raise InvalidSweep(f"{name} is empty: give it {_wanted(field)}", field=name, value=value)
+        remedy = f"say which {name} to use" + (", or leave it out" if field.nullable else "")
+        raise InvalidSweep(f"{name} is empty: {remedy}", field=name, value=value)
     return value
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from producer.cli.capacity_command import capacity
 from producer.cli.doctor_command import doctor
@@ -24,6 +25,7 @@ from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
 from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, status, watch
+from producer.cli.usage import usage_sentence
 from producer.cli.verify_command import verify
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
@@ -92,8 +94,11 @@ def _exit_code(arguments: list[str]) -> int:
     try:
         code: Any = cli.main(arguments, prog_name="seedbed", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as exc:
+    except NoArgsIsHelpError as exc:
         exc.show()
+        return exc.exit_code
+    except click.ClickException as exc:
+        click.echo(f"error: {usage_sentence(exc)}", err=True)
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Number
 from producer.cli.output import (
     json_option,
     one_line,
@@ -64,7 +65,7 @@ def status(sweep: str, client: Client, as_json: bool) -> None:
 @sweep_argument
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Number(0),
     default=math.inf,
     metavar="SECONDS",
     help="exit 3 after this long",
