@@ -60,7 +60,7 @@ def capacity(model: str | None, png: Path | None, client: Client, as_json: bool)
 
 
 def _tell(found: list[Capacity]) -> None:
-    from producer.capacity_plot import plot_lines, plots
+    from producer.capacity_bars import plot_lines, plots
 
     if not found:
         return
