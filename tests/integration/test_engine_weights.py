@@ -18,7 +18,7 @@ import diffusers
 import torch
 
 from shared.errors import ModelError, UnsupportedJob
-from shared.fields import check_value
+from shared.field_values import check_value
 from shared.pin import Pin
 from tests.pictures import all_rendered, assert_same_picture, mixed_jobs, quick_job, stock_picture
 from tests.tiny_models import save_sdxl

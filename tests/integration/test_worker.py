@@ -15,14 +15,8 @@ import pytest
 
 from shared.lanes import model_key
 from shared.worker_options import WorkerOptions
-from tests.pool import Pool, eventually, running_pool
+from tests.pool import Pool, eventually
 from worker.process import WorkerProcess
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from random import Random
 
 import redis
 
-from producer.exporter import PoolReader, Scaling
+from producer.pool_reader import PoolReader
+from producer.wishes import Scaling
 from shared.queue import Claim, JobQueue
 from shared.redis_connection import connect
 from tests.queue_play import make_block, make_record, must_take, refs_of, store

@@ -12,7 +12,7 @@ from producer.show import read_origin
 from producer.sweep_file import load_sweep
 from producer.sweep_text import sweep_text
 from shared.errors import InvalidSweep
-from shared.fields import check_value
+from shared.field_values import check_value
 from shared.image_metadata import encode_png
 from shared.structured import MAX_LORAS, MAX_SETTINGS, MAX_STEPS, lora_weights
 from shared.sweep import Sweep
