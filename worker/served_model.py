@@ -128,7 +128,7 @@ class ModelLoader:
         held = 0 if base is None else weights_bytes(base.pipeline)
         loaded = load_as_told(source, options, self.device, base)
         assert loaded.base is not None
-        if not (options.compile or options.offload):  # those set modules up for one pipeline
+        if _may_be_shared(options):
             self.bases[_checkpoint(source)] = loaded.base
         peak = PeakMemory(self.device)
         engine = StockEngine(loaded)
@@ -222,6 +222,12 @@ def device_name(device: torch.device) -> str:
 def _checkpoint(source: ModelSource) -> ModelSource:
     """The same without what is put in."""
     return replace(source, vae=None, loras=())
+
+
+def _may_be_shared(options: WorkerOptions) -> bool:
+    """Compiled code, and the map that sequential offloading keeps layers in, are for the layers as
+    they were: a LoRA that is put in later would undo them for every other set."""
+    return not options.compile and options.offload != "sequential"
 
 
 def load_as_told(
