@@ -24,7 +24,7 @@ from shared.metric_families import Sample, family, new_registry
 from shared.metric_table import WORKER_STATES
 from shared.metrics_server import Answer, MetricsServer
 from shared.queue import JobQueue
-from shared.queue_backlog import short_pin
+from shared.queue_look import short_pin
 from shared.scaling import RecentPeak, model_backlogs, workers_wanted
 from shared.worker_options import split_model
 

@@ -10,9 +10,10 @@
 -- ("fill") completes a batch. Sweeps nobody has claimed from yet are under the pin "-", and move
 -- when they are pinned: workers that loaded other weights never even see them.
 --
--- The true virtual times are fields of the sweep and clock hashes. In trees other than those a
--- charge concerns a score may lag behind its truth: heads are corrected when they are looked at.
--- (After a refund it may also run ahead by as much, which only delays.)
+-- The true virtual times are fields of the sweep and clock hashes. In the trees that fill, and not
+-- every batch asks for one, a score may lag behind its truth: heads are corrected when they are
+-- looked at. (After a refund it may also run ahead by as much in trees other than the one that the
+-- jobs came from, which only delays.)
 
 local UNPINNED = '-'
 
@@ -174,16 +175,21 @@ local function rescore(root, sweep, owner_vt, vt)
 end
 
 -- Charge virtual time for jobs to a sweep and its owner; with jobs below zero, refund it. The
--- clocks follow whoever is served in turn, and never go back.
-local function charge(sweep, block, jobs, in_turn)
+-- clocks follow whoever is served in turn, and never go back. Other fields of the sweep that are to
+-- be written may come along.
+local function charge(sweep, block, jobs, in_turn, ...)
   local amount = block.cost * jobs / sweep.weight
   local model, owner = block.model, sweep.owner
   local clocks, hash = clock_key(model, sweep.priority), key('sweep', sweep.id)
   local row = redis.call('HMGET', clocks, 'owner:' .. owner, 'clock', 'clock:' .. owner)
   local owner_was = tonumber(row[1]) or 0
-  local was = tonumber(redis.call('HGET', hash, 'vt:' .. model)) or 0
+  if sweep.vt == nil then
+    sweep.vt = redis.call('HGET', hash, 'vt:' .. model)
+  end
+  local was = tonumber(sweep.vt) or 0
   local owner_vt, vt = math.max(0, owner_was + amount), math.max(0, was + amount)
-  redis.call('HSET', hash, 'vt:' .. model, vt)
+  redis.call('HSET', hash, 'vt:' .. model, vt, ...)
+  sweep.vt = nil
   if in_turn then
     redis.call('HSET', clocks, 'owner:' .. owner, owner_vt,
       'clock', math.max(tonumber(row[2]) or 0, owner_was),
@@ -193,5 +199,7 @@ local function charge(sweep, block, jobs, in_turn)
   end
   local pinned = sweep_pin(sweep, model)
   rescore(turn_root(model, pinned), sweep, owner_vt, vt)
-  rescore(fill_root(model, pinned, block.lane, block.recipe), sweep, owner_vt, vt)
+  if jobs < 0 then
+    rescore(fill_root(model, pinned, block.lane, block.recipe), sweep, owner_vt, vt)
+  end
 end
