@@ -15,7 +15,7 @@ from producer.wishes import Scaling, Wish, Wishes
 from shared.backlog import Backlog
 from shared.errors import SeedbedError
 from shared.queue import JobQueue
-from shared.queue_backlog import short_pin
+from shared.queue_look import short_pin
 from shared.scaling import model_backlogs
 
 LOOK_SECONDS = 1.0

@@ -15,7 +15,7 @@ import torch
 
 from shared.errors import ModelError
 from shared.pin import Pin
-from shared.queue import JobQueue
+from shared.queue import Claim, JobQueue
 from shared.storage import Storage
 from shared.worker_options import WorkerOptions
 from worker.batch_sizes import BatchSizes
@@ -82,7 +82,7 @@ class ModelLoader:
         sweeps: Manifests of what was claimed.
         draining: Set: nothing new is started.
         grace_over: Set: what is on the GPU is dropped.
-        on_claim: Called when something was claimed.
+        on_claim: Told of each claim before its work begins.
         inputs: Init images and noise, of whichever model's jobs.
         metrics: What the worker counts.
         bases: Checkpoints that some loaded model is made of, as long as one is.
@@ -98,7 +98,7 @@ class ModelLoader:
     sweeps: ClaimedSweeps
     draining: Event
     grace_over: Event
-    on_claim: Callable[[], None]
+    on_claim: Callable[[Claim], None]
     inputs: InputStore
     metrics: WorkerMetrics
     bases: WeakValueDictionary[ModelSource, SharedBase] = field(default_factory=WeakValueDictionary)

@@ -37,7 +37,7 @@ def empty(pool: Pool) -> None:
 
 def serve_all(process: WorkerProcess, pool: Pool) -> None:
     """What its heartbeat and its doorbells would have it do."""
-    process._discovery.look()
+    process._discovery.look(pool.client.queue.models_with_work())
     for model in pool.client.queue.models_with_work():
         process.serve(model)
 
