@@ -20,6 +20,11 @@ local UNPINNED = '-'
 -- Bounds the heads corrected in one look; past it the order is a little stale, and that is all.
 local MAX_CORRECTIONS = 128
 
+-- Fields of a clock, two an owner, from which on owners who have nothing claimable are forgotten;
+-- and how many are looked at for each new one.
+local MANY_CLOCKS = 512
+local CLOCKS_LOOKED_AT = 16
+
 local function pin_name(pin)
   if not pin or pin == '' then
     return UNPINNED
@@ -48,6 +53,34 @@ local function clock_key(model, priority)
   return key('clock', model, priority)
 end
 
+-- Whether an owner has claimable sweeps of a model and priority, whatever they are pinned to.
+local function owner_listed(model, priority, owner)
+  for _, root in ipairs(redis.call('SMEMBERS', key('roots'))) do
+    local its_model, pinned = string.match(root, '^(%S+) (%S+)$')
+    local owners = its_model == model and turn_root(model, pinned) .. ':' .. priority
+    if owners and redis.call('ZSCORE', owners, owner) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Where the clocks of many owners are kept, forget some who have nothing claimable: for each new
+-- one a few are looked at, so that there are never many more than have. Who was forgotten and comes
+-- back starts at the clock, as a newcomer does.
+local function forget_owners(model, priority)
+  local clocks = clock_key(model, priority)
+  if redis.call('HLEN', clocks) <= MANY_CLOCKS then
+    return
+  end
+  for _, field in ipairs(redis.call('HRANDFIELD', clocks, CLOCKS_LOOKED_AT)) do
+    local owner = string.match(field, '^%l+:(.*)$')
+    if owner and not owner_listed(model, priority, owner) then
+      redis.call('HDEL', clocks, 'owner:' .. owner, 'clock:' .. owner)
+    end
+  end
+end
+
 -- Enter a sweep in the tree of a model's turns. A newcomer starts at the clock, never before it.
 local function enter_turns(sweep, model, pinned)
   local root = turn_root(model, pinned)
@@ -59,6 +92,9 @@ local function enter_turns(sweep, model, pinned)
   local clocks = clock_key(model, sweep.priority)
   local row = redis.call('HMGET', clocks, 'clock', 'owner:' .. sweep.owner,
     'clock:' .. sweep.owner)
+  if not row[2] then
+    forget_owners(model, sweep.priority)
+  end
   local owner_vt = tonumber(row[2]) or 0
   if not redis.call('ZSCORE', owners, sweep.owner) then
     owner_vt = math.max(owner_vt, tonumber(row[1]) or 0)
