@@ -10,7 +10,7 @@ from random import Random
 
 import redis
 
-from shared.doorbell import SERVE_TASK, doorbell_queue
+from shared.doorbell import SERVE_TASK, broker_prefix, doorbell_queue
 from shared.lanes import model_key
 from tests.faults.marks import STAGES
 from tests.faults.pool import LEASE_SECONDS, POOL, FaultyPool, hold, send
@@ -298,7 +298,7 @@ def messages_deleted(pool: FaultyPool, dice: Random) -> None:
     """Every Celery message is deleted as it comes, for seconds."""
     with pool.redis.client() as client:
         for _ in range(30):
-            for key in client.scan_iter(f"seedbed.{POOL}.*", _type="list"):
+            for key in client.scan_iter(f"{broker_prefix(POOL)}*", _type="list"):
                 client.delete(key)
             hold(0.1)
 

@@ -153,7 +153,7 @@ class FaultyPool(Pool):
     def broker(self) -> Celery:
         """A Celery app that talks to the pool's broker directly."""
         assert self.settings.redis_url is not None
-        return make_app(self.settings.redis_url)
+        return make_app(self.settings.redis_url, POOL)
 
     def close(self) -> None:
         """End the workers and every connection."""
