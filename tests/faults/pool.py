@@ -8,11 +8,13 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from threading import Event, RLock, Thread
 
+import psutil
 from celery import Celery
 
 from producer import Sweep
@@ -118,6 +120,15 @@ class FaultyPool(Pool):
         """SIGKILL one, expected as it is."""
         self.expected_deaths.add(worker.process.pid)
         worker.kill()
+
+    def kill_life(self, dice: Random) -> bool:
+        """SIGKILL one of the workers that `tests.faults.lives` starts again; False without any."""
+        lives = [life for worker in self.alive() for life in children(worker.process.pid)]
+        if not lives:
+            return False
+        with suppress(psutil.NoSuchProcess):
+            dice.choice(lives).kill()
+        return True
 
     def drain(self, worker: WorkerHandle) -> int:
         """SIGTERM one and wait for its end; returns the exit code."""
@@ -228,6 +239,14 @@ def faulty_pool(folder: Path, **options: object) -> Iterator[FaultyPool]:
         )
         stack.callback(pool.close)
         yield pool
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """Those of a process, none if it has ended."""
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def send(worker: WorkerHandle, number: signal.Signals) -> None:
