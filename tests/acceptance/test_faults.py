@@ -30,7 +30,8 @@ FAULTS = (
     "s3-errors",
     "messages-deleted",
     "spare-doorbells",
-    "redis-cut",
+    "redis-credentials-withdrawn",
+    "redis-out-of-connections",
 )
 
 

@@ -396,3 +396,16 @@ def test_two_pools_on_one_redis_do_not_meet(queue):
     assert must_take(other).size == 4
     assert finish(queue) is None
     assert JobRef("sweep", 0) in refs_of(must_take(other, 16)) or other.status("sweep").leased == 10
+
+
+def test_a_redis_that_takes_no_more_connections_is_said_to_and_used_again_afterwards(
+    server_of_my_own: RedisServer,
+) -> None:
+    with server_of_my_own.client() as admin, contextlib.ExitStack() as stack:
+        admin.config_set("maxclients", 1)
+        queue = JobQueue.connect(server_of_my_own.url, "test")
+        stack.callback(queue.client.close)
+        with pytest.raises(QueueUnavailable, match="reached its maxclients"):
+            queue.models_with_work()
+        admin.config_set("maxclients", 100)
+        assert queue.models_with_work() == []
