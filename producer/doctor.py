@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from producer.client import Client
 
 OLDEST_REDIS = (6, 2)
+WORKER_CONNECTIONS = 13
+"""What a worker under load was seen to hold, its Celery consumer included; an idle one holds 5."""
 PING_SECONDS = 2.0
 """How long Celery's workers get to answer."""
 PROBE = b"seedbed doctor was here\n"
@@ -74,6 +76,8 @@ def _redis(client: Client) -> Iterator[Finding]:
         yield Finding(check="redis", level="ok", text=f"version {version} answers")
     yield _persistence(facts)
     yield _eviction(facts)
+    if "maxclients" in facts:
+        yield _connections(facts, workers=len(client.workers()))
 
 
 def _broker(client: Client) -> Iterator[Finding]:
@@ -106,6 +110,23 @@ def _eviction(facts: dict[str, Any]) -> Finding:
         check="redis eviction",
         level="fail" if facts.get("maxmemory") else "warn",
         text=f"policy {policy} may drop parts of the queue: set 'maxmemory-policy noeviction'",
+    )
+
+
+def _connections(facts: Mapping[str, Any], *, workers: int) -> Finding:
+    """Whether one worker more finds room, beside what is connected and what those here may hold."""
+    most, connected = int(facts["maxclients"]), int(facts["connected_clients"])
+    carried = most // WORKER_CONNECTIONS
+    text = (
+        f"{connected:,} open of maxclients {most:,}; a worker holds about {WORKER_CONNECTIONS}: "
+        f"room for {carried:,} in all, {workers:,} here"
+    )
+    if workers < carried and connected + WORKER_CONNECTIONS <= most:
+        return Finding(check="redis connections", level="ok", text=text)
+    return Finding(
+        check="redis connections",
+        level="warn",
+        text=f"{text}; one more may be refused: raise maxclients, and Redis' limit of open files",
     )
 
 

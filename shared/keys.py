@@ -47,6 +47,7 @@ KEY_TABLE: tuple[tuple[str, str, str], ...] = (
     ),
     ("rates", "hash", "'model lane recipe' to JSON: measured seconds a job and batch"),
     ("weights", "hash", "model to JSON: checkpoint, VAE and LoRAs by name"),
+    ("loads", "hash", "'model device' to 'count at': loadings in a row that no worker outlived"),
     ("capacities", "hash", "hash of what it holds for to JSON: measured batches, knees and caps"),
     ("worker:ID", "string", "JSON a worker announced; lives as long as it said"),
     ("workers", "set", "ids of workers that have announced themselves"),
@@ -104,6 +105,10 @@ class Keys:
     @property
     def weights(self) -> str:
         return f"{self.base}:weights"
+
+    @property
+    def loads(self) -> str:
+        return f"{self.base}:loads"
 
     @property
     def capacities(self) -> str:

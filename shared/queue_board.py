@@ -13,6 +13,7 @@ from shared.errors import InvalidManifest
 from shared.pool_client import PoolClient
 from shared.queue_records import Rate
 from shared.redis_connection import text_of, translated_errors
+from shared.scripts import run_script
 from shared.weights import WeightsName
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ UNREADABLE = (KeyError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 class WorkerBoard(PoolClient):
-    """Notes in Redis that decide nothing."""
+    """Notes in Redis that decide nothing of jobs."""
 
     def record_rate(
         self, model: str, lane: str, recipe: str, seconds_per_job: float, batch: int
@@ -125,6 +126,26 @@ class WorkerBoard(PoolClient):
                 -item.at,
             ),
         )
+
+    def begin_load(self, what: str, *, enough: int, rest_seconds: float) -> int:
+        """Say that weights are about to be loaded, and count that until `end_load`.
+
+        Args:
+            what: The weights, and on what they are loaded.
+            enough: So many loadings in a row that nobody lived through to say `end_load`.
+            rest_seconds: How long such weights are then let alone, after each.
+
+        Returns:
+            0; or how many have ended their worker, and these weights are to be let alone.
+        """
+        rest_us = int(rest_seconds * 1_000_000)
+        with translated_errors():
+            return int(run_script(self.client, "load", self.keys.base, [what, enough, rest_us]))
+
+    def end_load(self, what: str) -> None:
+        """Say that a worker lives after loading them: whatever was counted is forgotten."""
+        with translated_errors():
+            self.client.hdel(self.keys.loads, what)
 
     def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:
         """Tell the pool about a worker; forgotten after ``ttl_seconds`` unless told again."""

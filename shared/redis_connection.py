@@ -43,6 +43,9 @@ ACL_DENIED = "user executing the script can't"
 HELLO_FIRST = "HELLO must be called with the client already authenticated"
 """Its words for a client that names neither user nor password."""
 
+TOO_MANY = "max number of clients reached"
+"""Its words for a connection above its maxclients; it ends it, so they may not be heard."""
+
 HUNG_UP = ("closed by server", "reset by peer", "EOF occurred", "Broken pipe")
 """What is left to read where a server takes the connection and ends it at the first words."""
 
@@ -245,10 +248,16 @@ def _away(text: str, fault: NetworkFault | None, setting: str) -> QueueError:
         return QueueUnavailable(
             f"Redis does not serve: {detail}; if there is no TLS at {setting}, write redis://"
         )
+    if TOO_MANY in text:
+        return QueueUnavailable(
+            "Redis takes no more connections, it has reached its maxclients: raise that, or run "
+            "fewer workers; 'seedbed doctor' says how many it carries"
+        )
     if any(words in text for words in HUNG_UP):
         text += (
-            "; if it speaks TLS, write rediss://, and if it wants a client's certificate, "
-            "ssl_certfile=FILE&ssl_keyfile=FILE in the query"
+            "; if it speaks TLS, write rediss://, if it wants a client's certificate, "
+            "ssl_certfile=FILE&ssl_keyfile=FILE in the query, and if it has reached its "
+            "maxclients, raise that"
         )
     return QueueUnavailable(f"Redis does not serve: {text}")
 

@@ -1,39 +1,29 @@
-"""A real worker whose engine dies or hangs on certain prompts, started again whenever it ends.
+"""A real worker that dies or hangs of certain prompts and files, started again whenever it ends.
 
-``python -m tests.poisoned_worker`` takes what ``python -m worker`` takes. Each life is a fork of a
-process that has imported everything, so that the next one is there within a second.
+``python -m tests.poisoned_worker`` takes what ``python -m worker`` takes.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
+
+from PIL import Image
 
 from shared.job import Job
-from worker import __main__ as entry
+from tests.worker_lives import live_again
+from worker import inputs
 from worker.engine import StockEngine
 
 KILLER = "a killer"
 """Prompt of jobs that kill the process they are rendered in."""
 SLEEPER = "a sleeper"
 """Prompt of jobs that never end."""
-PR_SET_PDEATHSIG = 1
-IMPORTED = (
-    "celery.apps.worker",
-    "celery.concurrency.thread",
-    "celery.worker.consumer",
-    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-    "kombu.transport.redis",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.clip.tokenization_clip",
-)
-"""What a worker imports when it needs it: most of what a life's start takes."""
+KILLING_SIZE = (72, 40)
+"""Width and height of images that kill the process they are decoded in."""
 
 
 def poison(engine: type[StockEngine]) -> None:
@@ -51,32 +41,20 @@ def poison(engine: type[StockEngine]) -> None:
     engine._render_batch = poisoned  # type: ignore[method-assign]
 
 
-def live() -> NoReturn:
-    """One life of the worker."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os._exit(entry.main())
+def poison_images() -> None:
+    """Have the reading of certain images end its process."""
+    read_image = inputs.read_image
 
+    def poisoned(body: bytes) -> Image.Image:
+        image = read_image(body)
+        if image.size == KILLING_SIZE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return image
 
-def main() -> None:
-    """Start one life after another, until SIGTERM."""
-    poison(StockEngine)
-    for name in IMPORTED:
-        import_module(name)
-    supervisor = os.getpid()
-    while True:
-        child = os.fork()
-        if child == 0:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() == supervisor:
-                live()
-            os._exit(1)
-        signal.signal(signal.SIGTERM, lambda *_, pid=child: os.kill(pid, signal.SIGTERM))
-        _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        print(f"life of {child} ended with {code}", file=sys.stderr, flush=True)
-        if code == 0:
-            return
+    inputs.read_image = poisoned
 
 
 if __name__ == "__main__":
-    main()
+    poison(StockEngine)
+    poison_images()
+    live_again()

@@ -135,7 +135,7 @@ def crash(queue: JobQueue, max_jobs: int = 4) -> Claim:
     return claim
 
 
-def expire(queue: JobQueue, token: str) -> None:
+def expire(queue: JobQueue, token: str | bytes) -> None:
     """Let a lease's time be over, by moving its deadline into the past."""
     assert queue.client.zadd(f"{queue.keys.base}:leases", {token: 1}, xx=True, ch=True)
 

@@ -81,6 +81,10 @@ class RedisServer:
         """Where it answers."""
         return f"unix://{self.folder}/redis.sock"
 
+    def url_of(self, user: str, password: str) -> str:
+        """Where it answers to a user."""
+        return self.url.replace("unix://", f"unix://{user}:{password}@")
+
     def client(self) -> redis.Redis:
         """A plain client; the caller closes it."""
         return redis.Redis.from_url(self.url, username=self.user, password=self.password)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.exceptions import OperationalError
@@ -61,6 +61,8 @@ def make_worker_app(broker_url: str, pool: str, serve: Callable[[str], int]) -> 
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
         broker_connection_max_retries=None,
+        # rights in Redis that are taken away are given back some day, as a connection is
+        broker_channel_error_retry=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
 
@@ -128,11 +130,23 @@ def run_app(
             loglevel="WARNING",
             quiet=True,
         )
+        _quieten()
         worker.start()
         return int(worker.exitcode or 0)
     finally:
         signals.worker_ready.disconnect(ready)
         signals.worker_shutting_down.disconnect(shutting_down)
+
+
+def _quieten() -> None:
+    """Leave out what Celery and kombu say beside the line that tells of a lost broker.
+
+    Only once there is a Celery worker: making it opens these warnings.
+    """
+    # of a default that will change, though this app sets it
+    warnings.filterwarnings("ignore", r"\s*In Celery 5\.1", CPendingDeprecationWarning)
+    # the traceback of a command that Redis refused, each second: whoever needs it says so in a line
+    logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
 
 
 def _not_offered(state: Any, **_: Any) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.addressing import address
@@ -15,6 +16,7 @@ from shared.layout import Layout
 from shared.pin import Pin
 from shared.queue import Claim, JobQueue, JobRef, Share
 from shared.storage import Storage
+from worker.blame import Blame
 from worker.inputs import Inputs, InputStore
 from worker.leases import Lease, LeaseKeeper
 from worker.sweeps import ClaimedSweeps
@@ -91,10 +93,12 @@ class Claimer:
         model: str,
         pin: str,
         inputs: InputStore,
+        blame: Blame,
         checks_safety: bool = False,
     ) -> None:
         self._checks_safety = checks_safety
         self._inputs = inputs
+        self._blame = blame
         self._queue = queue
         self._storage = storage
         self._keeper = keeper
@@ -130,7 +134,7 @@ class Claimer:
             sizes = self._sizes([item for item in jobs if item.reuse])
             stored = [item for item in jobs if item.reuse and item.key in sizes]
             todo = _without_twins([item for item in jobs if item not in stored])
-            inputs = self._inputs.load(item.job for item in todo)
+            inputs = self._read_inputs(lease, todo)
             flagged = self._flagged(stored, sizes)
         except BaseException:
             self._keeper.let_go(lease)
@@ -198,6 +202,11 @@ class Claimer:
         except StorageError as exc:
             logger.warning("storage not asked for stored images", extra={"error": str(exc)})
             return {}
+
+    def _read_inputs(self, lease: Lease, todo: Sequence[ClaimedJob]) -> Inputs:
+        """What the jobs start from; they answer for what decoding it does to this process."""
+        with self._blame.reading(lease, [item.ref for item in todo]) as decoding:
+            return self._inputs.load((item.job for item in todo), decoding=decoding)
 
     def _flagged(self, stored: list[ClaimedJob], sizes: dict[str, int]) -> frozenset[JobRef]:
         """Those of the stored images that say that they were blacked out.

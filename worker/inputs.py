@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 
 import torch
@@ -57,8 +58,16 @@ class InputStore:
         """What is kept, decoded."""
         return self._held_bytes
 
-    def load(self, jobs: Iterable[Job]) -> dict[str, Input | UnsupportedJob]:
+    def load(
+        self,
+        jobs: Iterable[Job],
+        *,
+        decoding: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> dict[str, Input | UnsupportedJob]:
         """Every input of the jobs, by key; what is wrong with one is told in its place.
+
+        Args:
+            decoding: Makes what surrounds the decoding of each, in several threads.
 
         Raises:
             StorageError: Storage does not answer.
@@ -70,12 +79,14 @@ class InputStore:
             if (key := getattr(job, field)) is not None
         }
         if len(wanted) <= 1:
-            return {key: self._get(field, key) for key, field in wanted.items()}
+            return {key: self._get(field, key, decoding) for key, field in wanted.items()}
         with ThreadPoolExecutor(min(FETCHES, len(wanted)), thread_name_prefix="inputs") as threads:
-            found = threads.map(lambda item: self._get(item[1], item[0]), wanted.items())
+            found = threads.map(lambda item: self._get(item[1], item[0], decoding), wanted.items())
             return dict(zip(wanted, found, strict=True))
 
-    def _get(self, field: str, key: str) -> Input | UnsupportedJob:
+    def _get(
+        self, field: str, key: str, decoding: Callable[[], AbstractContextManager[None]]
+    ) -> Input | UnsupportedJob:
         with self._lock:
             held = self._held.get(key)
             # what was an image to one job can't be noise to another, nor the other way round
@@ -83,7 +94,9 @@ class InputStore:
                 self._held.move_to_end(key)
                 return held
         try:
-            decoded = self._decode(field, self._fetch(key))
+            body = self._fetch(key)
+            with decoding():
+                decoded = self._decode(field, body)
         except InvalidInput as exc:
             return UnsupportedJob(f"{field} {key} {exc}")
         self._keep(key, decoded)

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from threading import Event, Lock, Thread, Timer
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ from worker.heartbeat import Heartbeat
 from worker.inputs import InputStore
 from worker.kept_models import KeptModels
 from worker.leases import LeaseKeeper
+from worker.loads import Loads
 from worker.locating import ModelSource
 from worker.metrics import WorkerMetrics
 from worker.room import PeakMemory, free_bytes
@@ -120,6 +122,7 @@ class WorkerProcess:
                 os.environ, busy=lambda: bool(self._keeper.held())
             )
         self._finaliser = Finaliser(self._queue, self._storage, self._sweeps)
+        self._loads = Loads(self._queue, device=device_name(self._device))
         self._switch = Lock()
         self._pins: dict[str, str] = {}
         self._known: dict[str, dict[str, object]] = {}
@@ -355,7 +358,11 @@ class WorkerProcess:
             return self._serving
 
     def _load(self, model: str) -> ServedModel:
-        serving = self._loader.load(model, self._sources[model])
+        source = self._sources[model]
+        # the first is what this worker was started for: whoever did sees it end
+        counted = self._loads.counted(model, name=source.option) if self._pins else nullcontext()
+        with counted:
+            serving = self._loader.load(model, source)
         loaded = serving.loaded
         self._pins[model] = loaded.pin
         self._known[model] = {

@@ -19,6 +19,7 @@ from shared.queue import Claim, JobQueue
 from shared.storage import Storage
 from shared.worker_options import WorkerOptions
 from worker.batch_sizes import BatchSizes
+from worker.blame import Blame
 from worker.calibration import Calibrator
 from worker.claiming import Claimer
 from worker.compiling import compile_denoiser
@@ -204,6 +205,13 @@ class ModelLoader:
     ) -> Server:
         """What claims its jobs and renders them."""
         loaded = engine.loaded
+        blame = Blame(
+            queue=self.queue,
+            last_words_queue=self.last_words_queue,
+            watchdog=Watchdog(self.options.gpu_seconds),
+            draining=self.draining,
+            worker=self.worker,
+        )
         claimer = Claimer(
             queue=self.queue,
             storage=self.storage,
@@ -212,16 +220,16 @@ class ModelLoader:
             model=key,
             pin=loaded.pin,
             inputs=self.inputs,
+            blame=blame,
             checks_safety=getattr(loaded.pipeline, "safety_checker", None) is not None,
         )
         return Server(
             queue=self.queue,
-            last_words_queue=self.last_words_queue,
             engine=engine,
             claimer=claimer,
             storer=storer,
             keeper=self.keeper,
-            watchdog=Watchdog(self.options.gpu_seconds),
+            blame=blame,
             draining=self.draining,
             grace_over=self.grace_over,
             worker=self.worker,

@@ -17,8 +17,9 @@ from shared.errors import (
     StorageError,
     UnsupportedJob,
 )
-from shared.queue import Claim, JobQueue, JobRef
+from shared.queue import Claim, JobQueue
 from worker.batch_sizes import BatchSizes
+from worker.blame import RETRY_SECONDS, Blame
 from worker.claiming import ClaimedJob, Claimer, Prepared
 from worker.engine import Rendered, StockEngine
 from worker.inputs import Inputs
@@ -26,10 +27,6 @@ from worker.leases import Lease, LeaseKeeper
 from worker.metrics import ModelMetrics
 from worker.packer import pack
 from worker.storing import Finished, Storer
-from worker.watchdog import Watchdog
-
-RETRY_SECONDS = 1.0
-"""Between looks at a queue that does not answer."""
 
 RATE_SECONDS = 10.0
 """How long the pool is not told again what a lane and recipe takes, unless that has changed ..."""
@@ -46,12 +43,11 @@ class Server:
         self,
         *,
         queue: JobQueue,
-        last_words_queue: JobQueue,
         engine: StockEngine,
         claimer: Claimer,
         storer: Storer,
         keeper: LeaseKeeper,
-        watchdog: Watchdog,
+        blame: Blame,
         draining: Event,
         grace_over: Event,
         worker: str,
@@ -61,12 +57,11 @@ class Server:
         metrics: ModelMetrics,
     ) -> None:
         self._queue = queue
-        self._last_words_queue = last_words_queue
         self._engine = engine
         self._claimer = claimer
         self._storer = storer
         self._keeper = keeper
-        self._watchdog = watchdog
+        self._blame = blame
         self._draining = draining
         self._grace_over = grace_over
         self._worker = worker
@@ -191,11 +186,11 @@ class Server:
         # A size that kills the worker is found out as a job that does: alone, nothing is measured.
         refs = [item.ref for item in todo]
         try:
-            self._begin(lease, refs)
+            self._blame.begin(lease, refs)
         except LeaseLost:
             lease.lost = True
             return 1
-        with self._watchdog.watch(lambda: self._last_words(lease, refs)):
+        with self._blame.on_gpu(lease, refs):
             return self._batches.size(job)
 
     def _render(
@@ -208,14 +203,11 @@ class Server:
         if lease.unwanted(sweeps) or self._draining.is_set() or not lease.start(started):
             return None
         try:
-            self._begin(lease, refs)
+            self._blame.begin(lease, refs)
         except LeaseLost:
             self._keeper.lose(lease)
             return None
-        with (
-            self._watchdog.watch(lambda: self._last_words(lease, refs)),
-            self._metrics.whole.device.busy(),
-        ):
+        with self._blame.on_gpu(lease, refs), self._metrics.whole.device.busy():
             return self._engine.render(
                 [item.job for item in items],
                 cancelled=lambda: lease.unwanted(sweeps) or self._grace_over.is_set(),
@@ -232,32 +224,6 @@ class Server:
             splits=self._engine.splits,
         )
         self._metrics.plan(self._batches.current)
-
-    def _last_words(self, lease: Lease, refs: Sequence[JobRef]) -> None:
-        """What the watchdog has said of the jobs on the GPU before it ends the process."""
-        reason = f"exceeded {self._watchdog.seconds:g} s on the GPU"
-        for ref in refs:
-            try:
-                self._last_words_queue.fail(
-                    lease.claim.token, ref, reason=reason, worker=self._worker, permanent=False
-                )
-            except QueueError as exc:  # the next one may be reported all the same
-                logger.warning("failure not reported", extra={"error": str(exc)})
-
-    def _begin(self, lease: Lease, refs: Sequence[JobRef]) -> None:
-        lease.phase = "gpu"  # before the queue hears of it: a renewal must not take it back
-        bound = self._watchdog.bound_seconds  # so that the last words are still the lease's
-        while True:
-            try:
-                self._queue.begin(lease.claim.token, refs, gpu_seconds=bound, worker=self._worker)
-            except LeaseLost:
-                raise
-            except QueueError as exc:
-                logger.warning("begin not recorded, trying again", extra={"error": str(exc)})
-                if self._draining.wait(RETRY_SECONDS):
-                    raise LeaseLost(lease.claim.token) from exc
-            else:
-                return
 
     def _off_gpu(self, lease: Lease) -> None:
         """Say that what was begun is over: no job is charged with what comes after its render."""

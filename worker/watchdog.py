@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Times one batch on the GPU at a time."""
+    """Times what may hang: one batch on the GPU, and files that are decoded beside it."""
 
     def __init__(self, seconds: float) -> None:
         """Give every watched block ``seconds`` to finish."""
@@ -40,20 +40,30 @@ class Watchdog:
             last_words: Called first, in a thread of its own and only for a few seconds: it
                 reports the jobs on a connection that the hung thread does not hold.
         """
+        with self.limit(last_words):
+            # Code that hangs with the interpreter's lock in its hands lets no thread of Python's
+            # run; this one is C's. The lease can't be renewed then, and so runs out.
+            faulthandler.dump_traceback_later(
+                self.bound_seconds, exit=True, file=sys.__stderr__ or 2
+            )
+            try:
+                yield
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+
+    @contextmanager
+    def limit(self, last_words: Callable[[], None]) -> Iterator[None]:
+        """The same, of code that gives the interpreter's lock up; of any number at a time."""
         timer = Timer(self.seconds, self._bite, [last_words])
         timer.daemon = True
         timer.start()
-        # Code that hangs with the interpreter's lock in its hands lets no thread of Python's run;
-        # this one is C's. The lease can't be renewed then, and so runs out.
-        faulthandler.dump_traceback_later(self.bound_seconds, exit=True, file=sys.__stderr__ or 2)
         try:
             yield
         finally:
-            faulthandler.cancel_dump_traceback_later()
             timer.cancel()
 
     def _bite(self, last_words: Callable[[], None]) -> None:
-        logger.error("batch exceeded its time on the GPU", extra={"seconds": self.seconds})
+        logger.error("jobs exceeded their time", extra={"seconds": self.seconds})
         faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
         report = Thread(target=last_words, name="last-words", daemon=True)
         report.start()

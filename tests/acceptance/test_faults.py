@@ -13,16 +13,26 @@ from PIL import Image
 from shared.image_metadata import encode_png
 from tests.faults.auditor import Audit
 from tests.faults.catalogue import CATALOGUE
+from tests.faults.marks import STAGES
 from tests.faults.pool import faulty_pool
 from tests.faults.rounds import EXACT_SEEDS, Player
 from tests.faults.s3_proxy import Answer, Call
+from tests.faults.worker import stages
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SEED = 6
 SEEDS = 32
 """Of each prompt and scale: 128 images."""
-FAULTS = ("worker-killed", "redis-killed", "s3-errors", "messages-deleted", "redis-cut")
+FAULTS = (
+    "worker-killed",
+    "redis-killed",
+    "s3-errors",
+    "messages-deleted",
+    "spare-doorbells",
+    "redis-credentials-withdrawn",
+    "redis-out-of-connections",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +40,13 @@ def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
     with faulty_pool(tmp_path_factory.mktemp("faults")) as pool:
         pool.staff()
         yield Player(pool, Random(SEED), seeds=SEEDS)
+
+
+def test_every_stage_at_which_the_suite_kills_a_worker_is_a_function_of_it() -> None:
+    found = stages()
+    assert tuple(found) == STAGES
+    for owner, name, _ in found.values():
+        assert callable(getattr(owner, name))
 
 
 def test_nothing_is_lost_twice_or_wrong_after_faults_of_every_kind(player: Player) -> None:

@@ -27,7 +27,7 @@ def server(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def connect(server: RedisServer, user: str, password: str, pool: str = "test") -> JobQueue:
-    url = server.url.replace("unix://", f"unix://{user}:{password}@")
+    url = server.url_of(user, password)
     Settings(redis_url=url).check()
     return JobQueue.connect(url, pool)
 

@@ -311,6 +311,7 @@ def test_every_key_in_use_is_in_the_key_table_with_its_type(queue):
     store_positions(queue, "full", [0])
     queue.record_rate("m", "l", "r", 0.5, 8)
     queue.record_capacity(make_capacity())
+    queue.begin_load("m cpu", enough=3, rest_seconds=60)
     queue.announce("w", {}, 60)
     queue.note_weights([WeightsName(model="m", vae="v")])
     types = {pattern: kind for pattern, kind, _ in KEY_TABLE}
@@ -351,6 +352,26 @@ def test_rates_and_workers_are_told_and_forgotten(queue):
     queue.client.delete(f"{BASE}:worker:w1")
     assert [worker["id"] for worker in queue.workers()] == ["w2"]
     assert queue.client.ttl(f"{BASE}:worker:w2") > 50
+
+
+def test_weights_that_end_one_worker_after_another_are_let_alone_for_a_while(queue):
+    def begin(what="m cpu", rest_seconds=3600.0):
+        return queue.begin_load(what, enough=3, rest_seconds=rest_seconds)
+
+    assert [begin() for _ in range(5)] == [0, 0, 0, 3, 3]
+    assert begin("m gpu") == begin("other cpu") == 0, "others are not meant"
+    assert begin(rest_seconds=0) == 0, "one tries again"
+    assert begin() == 4, "and if that ends as well, it was one more"
+
+    assert begin(rest_seconds=0) == 0
+    queue.end_load("m cpu")
+    assert [begin() for _ in range(4)] == [0, 0, 0, 3], "who lives through it wipes the slate"
+
+
+def test_a_count_of_loads_that_is_none_or_from_the_future_stops_nobody(queue):
+    for text in ("", "x", "3", "9 x", f"9 {10**17}"):
+        queue.client.hset(f"{BASE}:loads", "m cpu", text)
+        assert queue.begin_load("m cpu", enough=3, rest_seconds=3600) == 0
 
 
 def test_a_measured_capacity_is_found_by_what_it_holds_for_alone(queue):
@@ -396,3 +417,16 @@ def test_two_pools_on_one_redis_do_not_meet(queue):
     assert must_take(other).size == 4
     assert finish(queue) is None
     assert JobRef("sweep", 0) in refs_of(must_take(other, 16)) or other.status("sweep").leased == 10
+
+
+def test_a_redis_that_takes_no_more_connections_is_said_to_and_used_again_afterwards(
+    server_of_my_own: RedisServer,
+) -> None:
+    with server_of_my_own.client() as admin, contextlib.ExitStack() as stack:
+        admin.config_set("maxclients", 1)
+        queue = JobQueue.connect(server_of_my_own.url, "test")
+        stack.callback(queue.client.close)
+        with pytest.raises(QueueUnavailable, match="reached its maxclients"):
+            queue.models_with_work()
+        admin.config_set("maxclients", 100)
+        assert queue.models_with_work() == []

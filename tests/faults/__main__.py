@@ -35,9 +35,11 @@ def main(arguments: list[str]) -> int:
     rounds: list[Round] = []
     with faulty_pool(folder) as pool:
         player = Player(pool, Random(seed))
+        if options.sigkills:
+            pool.worker_module = "tests.faults.lives"
         pool.staff()
         rounds.append(tell(player.without_faults()))
-        if options.fault or not options.random:
+        if options.fault or not (options.random or options.sigkills):
             for name in options.fault or [*CATALOGUE, *MISRENDERINGS, TO_THE_BIT]:
                 if name == TO_THE_BIT:
                     rounds.append(tell(player.to_the_bit()))
@@ -48,7 +50,10 @@ def main(arguments: list[str]) -> int:
         if not options.fault:
             deadline = time.monotonic() + 60 * options.minutes
             while (left := deadline - time.monotonic()) > 0:
-                rounds.append(tell(player.at_random(min(left, ROUND_SECONDS))))
+                if options.sigkills:
+                    rounds.append(tell(player.under_kills(left)))
+                else:
+                    rounds.append(tell(player.at_random(min(left, ROUND_SECONDS))))
         ends = Counter(pool.unexpected_ends)
     print_summary(seed, rounds)
     for end in ends:
@@ -68,6 +73,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--minutes", type=float, default=MINUTES, help="of faults at random (default 10)"
     )
     parser.add_argument("--random", action="store_true", help="leave out each fault alone")
+    parser.add_argument(
+        "--sigkills",
+        action="store_true",
+        help="instead: SIGKILL of one worker after another, at random moments",
+    )
     parser.add_argument(
         "--fault",
         action="append",

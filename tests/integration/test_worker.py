@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from shared.lanes import model_key
 from shared.worker_options import WorkerOptions
+from tests.input_files import write_picture
 from tests.pool import Pool, eventually
+from tests.queue_play import expire
+from worker.inputs import read_image
 from worker.process import WorkerProcess
 
 
@@ -285,6 +289,34 @@ def test_a_damaged_image_is_found_by_repair_and_rendered_again(
     status = pool.client.status(sweep.id)
     assert (status.state, status.done) == ("done", 4)
     assert pool.client.repair(sweep.id).sound
+
+
+def test_a_job_answers_for_its_file_while_it_is_decoded_and_not_while_it_waits_for_the_gpu(
+    pool: Pool, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(write_picture(pool.folder / "read.png"))
+    sweep = pool.sweep(name="read", init_image=file, prompt="a boat", guidance_scale=4, seed=[0])
+    pool.client.submit(sweep)
+    assert worker._serving is not None
+    queue, claimer = pool.client.queue, worker._serving.server._claimer
+    tries = f"{queue.keys.base}:tries:{sweep.id}"
+
+    def vanish() -> None:
+        for token in queue.client.zrange(f"{queue.keys.base}:leases", 0, -1):
+            expire(queue, token)
+        queue.reap()
+
+    def read_by_one_who_vanishes(body: bytes) -> Image.Image:
+        vanish()
+        return read_image(body)
+
+    assert claimer.claim(1) is not None
+    vanish()
+    assert queue.client.hlen(tries) == 0, "decoded, and waiting"
+    monkeypatch.setattr("worker.inputs.read_image", read_by_one_who_vanishes)
+    worker._loader.inputs._held.clear()
+    claimer.claim(1)
+    assert queue.client.hvals(tries) == [b"1"]
 
 
 def test_the_watchdog_ends_a_hung_process_and_says_why() -> None:

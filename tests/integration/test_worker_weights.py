@@ -16,6 +16,7 @@ from tests.pool import Pool, eventually
 from tests.tiny_parts import save_lora, save_vae
 from worker.loading import ModelSource, _from_folder
 from worker.process import WorkerProcess
+from worker.served_model import device_name
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -145,6 +146,35 @@ def test_what_does_not_suit_the_model_is_a_dead_job_and_what_is_not_allowed_wait
         f"vae '{gone}' is not a folder: check its path",
     ]
     assert all(wait.refused for wait in waits)
+
+
+def test_weights_that_ended_three_workers_are_let_alone_then_tried_once_and_forgiven(
+    pool: Pool, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.discovery.REJECTED_SECONDS", 0.0)
+    one, queue = str(parts / "one"), pool.client.queue
+    sweep = pool.sweep(
+        name="deadly", loras=one, prompt="a boat", guidance_scale=4, seed=[900],
+        num_inference_steps=2,
+    )  # fmt: skip
+    pool.client.submit(sweep)
+    key = WeightsName.of(sweep.layout.job(0)).key
+
+    with pool.hand_worker(loras=(one,)) as process:
+        what = f"{key} {device_name(process._device)}"
+        for _ in range(3):  # all that is left of a worker that is killed while it loads
+            assert queue.begin_load(what, enough=3, rest_seconds=3600) == 0
+        serve_all(process, pool)
+        queue.announce(process.name, process.describe(), ttl_seconds=60)
+        (wait,) = pool.client.waits(sweep.id)
+        alone = pool.client.status(sweep.id)
+        queue.client.hset(queue.keys.loads, what, "3 1")  # that was long ago
+        serve_all(process, pool)
+
+    assert "ended 3 workers in a row" in wait.reason
+    assert (alone.done, alone.dead, alone.pending) == (0, 0, 1), "no job answers for its weights"
+    assert pool.client.status(sweep.id).done == 1
+    assert not queue.client.exists(queue.keys.loads)
 
 
 def test_a_pattern_lets_in_a_checkpoint_that_nobody_named(
