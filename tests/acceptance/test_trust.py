@@ -83,9 +83,8 @@ def pool(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -
             try:
                 yield found
             finally:
-                for worker in found.workers:
-                    if worker.process.poll() is None:
-                        worker.kill()
+                for worker in found.living():
+                    worker.kill()
                 found.client.close()
                 found.storage.close()
 
