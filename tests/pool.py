@@ -59,10 +59,10 @@ class WorkerHandle:
 
     @property
     def ready(self) -> bool:
-        """Whether it has loaded its model."""
+        """Whether it has loaded its model and listens: before, SIGTERM is no drain."""
         if self.process.poll() is not None:
             raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.text}")
-        return "model loaded" in self.text
+        return " listening " in self.text
 
     @property
     def text(self) -> str:
