@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 import weakref
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,15 +18,6 @@ from worker.switching import Switching
 from worker.turns import Waiting
 
 SIZE = Footprint(weights_bytes=4, working_bytes=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def little_to_collect() -> Iterator[None]:
-    """Torch's own objects are left out of each of the many collections."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 class Weights:
