@@ -11,7 +11,8 @@ from producer.model_folder import absolute_model, absolute_part
 from shared.canonical import canonical_json
 from shared.each_value import Change, change_values
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, INPUT_KEY, check_value
+from shared.field_values import check_value
+from shared.fields import FIELDS, INPUT_KEY
 
 
 def absolute_models(values: Mapping[str, object], folder: Path) -> dict[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from producer.capacity_plot import denoising_title
+from producer.capacity_bars import denoising_title
 from producer.lettering import Colour, Lettering
 from shared.capacity import Capacity, Curve
 from shared.errors import InvalidInput

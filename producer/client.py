@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from producer.done import done_indices
+from producer.pool_connection import PoolConnection
 from producer.references import pick_sweep
 from producer.submission import Submission, Submitter, models_of
-from shared.errors import (
-    InvalidInput,
-    InvalidSettings,
-    QueueUnavailable,
-    UnknownSweep,
-    WaitTimeout,
-)
+from producer.watching import WATCH_SECONDS, watch
+from shared.errors import InvalidInput, UnknownSweep
 from shared.layout import Layout
 from shared.manifest import parse_manifest
-from shared.settings import Settings
 from shared.stored_chunks import StoredChunks
 from shared.sweep import Sweep
 from shared.verifying import MAX_LEVELS
 
 if TYPE_CHECKING:
-    from producer.dead_jobs import DeadJob
+    from producer.failures import DeadJob, JobFailure
     from producer.fetch import Fetched
     from producer.find import Finding
     from producer.grid import DrawnGrid, GridOptions
@@ -38,43 +30,14 @@ if TYPE_CHECKING:
     from producer.verify import Verified
     from producer.waiting import Wait
     from shared.capacity import Capacity
-    from shared.doorbell import Doorbell
-    from shared.queue import JobQueue, State, SweepStatus
-    from shared.storage import Storage
+    from shared.queue import State, SweepStatus
 
 LISTED_FAILURES = 10_000
 """Dead jobs that a grid marks as failed; any others look as if they were not done yet."""
-ENDED = ("done", "cancelled")
-"""States in which nothing more happens by itself."""
-WATCH_SECONDS = 0.5
-"""How often `Client.watch` asks the queue."""
-OUTAGE_SECONDS = 30.0
-"""How long a watch bears a Redis that does not answer, such as one that restarts."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobFailure:
-    """A job that failed at least once.
-
-    Attributes:
-        index: The user's.
-        attempts: Tries charged to it.
-        reason: What the last one died of.
-        worker: Who tried.
-        at: When, seconds since 1970, UTC.
-        dead: No further tries until it is revived by `Client.retry`.
-    """
-
-    index: int
-    attempts: int
-    reason: str
-    worker: str
-    at: float
-    dead: bool
-
-
-class Client:
-    """One pool: its queue, its storage and its doorbells, each connected at first use.
+class Client(PoolConnection):
+    """What can be done with one pool.
 
     Sweeps are named by id, by a unique beginning of the id, or by name.
 
@@ -83,62 +46,6 @@ class Client:
             submission = client.submit(Sweep.define(model="demo", prompt="a red circle"))
             client.wait(submission.sweep_id, timeout_seconds=600)
     """
-
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is sent yet.
-
-        Raises:
-            InvalidSettings: No Redis is configured.
-        """
-        if settings.redis_url is None:
-            raise InvalidSettings(
-                "no pool: set SEEDBED_REDIS_URL or --redis-url, or start one here with 'seedbed up'"
-            )
-        self.settings = settings
-        self._redis_url = settings.redis_url
-
-    def close(self) -> None:
-        """Close what is connected; the next call connects again."""
-        opened = self.__dict__
-        if "doorbell" in opened:
-            opened.pop("doorbell").close()
-        if "storage" in opened:
-            opened.pop("storage").close()
-        if "queue" in opened:
-            opened.pop("queue").client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @cached_property
-    def queue(self) -> JobQueue:
-        """The pool's lanes in Redis."""
-        from shared.queue import JobQueue
-
-        return JobQueue.connect(self._redis_url, self.settings.pool)
-
-    @cached_property
-    def storage(self) -> Storage:
-        """The pool's bucket."""
-        from shared.storage import Storage
-
-        return Storage.connect(self.settings)
-
-    @cached_property
-    def doorbell(self) -> Doorbell:
-        """Wakes workers up."""
-        from shared.doorbell import Doorbell, make_app
-
-        broker, pool = self.settings.broker_url or self._redis_url, self.settings.pool
-        return Doorbell(make_app(broker, pool), pool)
 
     def submit(self, sweep: Sweep) -> Submission:
         """Queue a sweep; submitting it again is harmless and mends what is missing.
@@ -152,11 +59,6 @@ class Client:
         if submission.state == "running":
             self.ring(submission.models)
         return submission
-
-    def ring(self, models: Sequence[str]) -> None:
-        """Tell these models' workers that there may be work; a lost ring costs seconds."""
-        for model in models:
-            self.doorbell.ring(model)
 
     def find(self, reference: str) -> str:
         """The id of the sweep that an id, a unique beginning of one, or a name means.
@@ -192,19 +94,10 @@ class Client:
 
     def failures(self, reference: str, *, limit: int = 100) -> list[JobFailure]:
         """Jobs that failed, dead or still being tried."""
+        from producer.failures import failed_jobs
+
         sweep_id = self.find(reference)
-        layout = self.layout(sweep_id)
-        return [
-            JobFailure(
-                index=layout.index_of(failure.position),
-                attempts=failure.attempts,
-                reason=failure.reason,
-                worker=failure.worker,
-                at=failure.at,
-                dead=failure.dead,
-            )
-            for failure in self.queue.failures(sweep_id, limit)
-        ]
+        return failed_jobs(self.queue, sweep_id, self.layout(sweep_id), limit=limit)
 
     def workers(self) -> list[dict[str, Any]]:
         """What the pool's live workers say of themselves."""
@@ -255,7 +148,7 @@ class Client:
 
     def dead_jobs(self, reference: str) -> list[DeadJob]:
         """Jobs that were given up, by index, each with the command that renders it alone."""
-        from producer.dead_jobs import dead_jobs
+        from producer.failures import dead_jobs
 
         return dead_jobs(self.queue, self.results(self.find(reference)))
 
@@ -267,16 +160,8 @@ class Client:
         """
         sweep_id = self.find(reference)
         layout = self.layout(sweep_id)
-        positions: set[int] | None = None if indices is None else set()
-        for index in indices or ():
-            if not 0 <= index < layout.total:
-                raise InvalidInput(
-                    f"index {index} is not in sweep {sweep_id}: write one from 0 to "
-                    f"{layout.total - 1}"
-                )
-            if positions is not None:
-                positions.add(layout.position_of(index))
-        revived = self.queue.retry(sweep_id, None if positions is None else sorted(positions))
+        positions = None if indices is None else _positions_of(layout, indices)
+        revived = self.queue.retry(sweep_id, positions)
         if revived:
             self.ring(models_of(layout))
         return revived
@@ -291,28 +176,15 @@ class Client:
         """The sweep's status again and again, until it is done or cancelled.
 
         Raises:
-            QueueUnavailable: Redis has not answered for OUTAGE_SECONDS.
+            QueueUnavailable: Redis has not answered for half a minute.
             WaitTimeout: The sweep has not ended after ``timeout_seconds``; the work goes on.
         """
-        sweep_id = self.find(reference)
-        answered_at = started_at = time.monotonic()
-        while True:
-            try:
-                status = self.queue.status(sweep_id)
-            except QueueUnavailable:
-                if time.monotonic() - answered_at > OUTAGE_SECONDS:
-                    raise
-            else:
-                answered_at = time.monotonic()
-                yield status
-                if status.state in ENDED:
-                    return
-                if time.monotonic() - started_at >= timeout_seconds:
-                    raise WaitTimeout(
-                        f"sweep {sweep_id} is {status.state} with {status.done:,} of "
-                        f"{status.total:,} images after {timeout_seconds:g} s; it goes on"
-                    )
-            time.sleep(interval_seconds)
+        return watch(
+            self.queue,
+            self.find(reference),
+            interval_seconds=interval_seconds,
+            timeout_seconds=timeout_seconds,
+        )
 
     def wait(self, reference: str, *, timeout_seconds: float = math.inf) -> SweepStatus:
         """Wait until the sweep is done or cancelled; returns its last status.
@@ -390,7 +262,7 @@ class Client:
         results = self.results(reference)
         if max_levels is None:
             max_levels = 0 if results.manifest.fixed["reproducible"] else MAX_LEVELS
-        count, indices = self._done_indices(results)
+        count, indices = done_indices(self.queue, results)
         chosen = wanted_images(results, choose(indices, count, sample, seed))
         return Verified(
             sweep_id=results.manifest.sweep_id,
@@ -417,7 +289,7 @@ class Client:
         from producer.naming import folder_of
 
         results = self.results(reference)
-        total, indices = self._done_indices(results)
+        total, indices = done_indices(self.queue, results)
 
         def moved(found: Fetched) -> None:
             if progress is not None:
@@ -439,12 +311,13 @@ class Client:
         Args:
             path: None is ``contact-sheet.png`` in a folder named after the sweep.
         """
+        from producer.failures import dead_indices
         from producer.grid import CONTACT_SHEET, draw_grid
         from producer.naming import folder_of
 
         results = self.results(reference)
         path = path or folder_of(results.manifest) / CONTACT_SHEET
-        failed = self._dead_indices(results)
+        failed = dead_indices(self.queue, results, limit=LISTED_FAILURES)
         return draw_grid(results, path, options, failed=failed, progress=progress)
 
     def search(self, reference: str, where: str | None = None) -> Finding:
@@ -460,23 +333,15 @@ class Client:
 
         return Finding.ask(self.queue, self.results(reference), where)
 
-    def _done_indices(self, results: SweepResults) -> tuple[int, Iterable[int]]:
-        """Images that the queue calls done; where it has lost the sweep, all may be there."""
-        from producer.done import done_positions
 
-        sweep_id = results.manifest.sweep_id
-        try:
-            count = self.queue.status(sweep_id).done
-        except UnknownSweep:
-            return results.total, range(results.total)
-        positions = done_positions(self.queue, sweep_id, results.total)
-        return count, map(results.layout.index_of, positions)
-
-    def _dead_indices(self, results: SweepResults) -> frozenset[int]:
-        try:
-            failures = self.queue.failures(results.manifest.sweep_id, LISTED_FAILURES)
-        except UnknownSweep:
-            return frozenset()
-        return frozenset(
-            results.layout.index_of(failure.position) for failure in failures if failure.dead
-        )
+def _positions_of(layout: Layout, indices: Iterable[int]) -> list[int]:
+    """Where the queue keeps these jobs, each once."""
+    found = set()
+    for index in indices:
+        if not 0 <= index < layout.total:
+            raise InvalidInput(
+                f"index {index} is not in sweep {layout.manifest.sweep_id}: write one from 0 to "
+                f"{layout.total - 1}"
+            )
+        found.add(layout.position_of(index))
+    return sorted(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from producer.naming import make_namer
 from producer.parallel import in_parallel
 from producer.png_check import flaw, is_whole_file
-from shared.errors import InvalidSettings, ObjectMissing, StorageError
+from producer.writing import unwritable
+from shared.errors import ObjectMissing, StorageError
 
 if TYPE_CHECKING:
     from producer.results import SweepResults
@@ -119,7 +119,7 @@ def fetch(
         try:
             return _fetch_one(results, index, folder / namer(index), parts)
         except OSError as exc:
-            raise _unwritable(folder, exc) from exc
+            raise unwritable(folder, exc, again="fetch again to go on") from exc
 
     try:
         with closing(in_parallel(one, indices, workers)) as outcomes:
@@ -199,14 +199,5 @@ def _prepare(folder: Path) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        raise _unwritable(folder, exc) from exc
+        raise unwritable(folder, exc, again="fetch again to go on") from exc
     return parts
-
-
-def _unwritable(folder: Path, exc: OSError) -> InvalidSettings:
-    where = f"cannot write to {str(folder)!r}"
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InvalidSettings(f"{where}: the disk is full; make room and fetch again to go on")
-    if exc.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return InvalidSettings(f"{where}: a file is in the way; name another folder")
-    return InvalidSettings(f"{where}: {exc.strerror or exc}; name another folder")

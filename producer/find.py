@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from producer.index_cache import cached_index, read_pointer
@@ -94,13 +93,8 @@ class Finding:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._table.__exit__(kind, value, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._table.__exit__()
 
     def count(self) -> int:
         """How many jobs there are."""

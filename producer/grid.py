@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from producer.grid_plan import MAX_SIDE, GridPlan, Limits, Page
+from producer.grid_plan import CELL_RANGE, MAX_SIDE, GridPlan, Limits, Page
 from producer.grid_sheet import NOT_DONE, Sheet, Style
 from producer.lettering import Lettering
 from producer.parallel import in_parallel
 from producer.png_check import flaw
-from shared.errors import InvalidInput, InvalidSettings, ObjectMissing
+from producer.writing import unwritable
+from shared.errors import InvalidInput, ObjectMissing
 
 if TYPE_CHECKING:
     from producer.results import SweepResults
@@ -35,8 +36,6 @@ CELLS = (128, 256)
 """Bounds the longer side of larger images on a page, by how many columns it has."""
 WIDE_PAGE = 2_560
 """Pixels that the columns of larger images should fit into."""
-CELL_RANGE = (48, 2_048)
-"""Bounds what a person may ask for."""
 WORKERS = 16
 
 
@@ -278,6 +277,4 @@ def _save(picture: Image.Image, path: Path) -> None:
     except OSError as exc:
         with suppress(OSError):
             part.unlink()
-        raise InvalidSettings(
-            f"cannot write {str(path)!r}: {exc.strerror or exc}; name another place with --out"
-        ) from exc
+        raise unwritable(path, exc) from exc

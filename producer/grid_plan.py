@@ -10,13 +10,16 @@ from itertools import combinations, groupby
 
 from shared.axis import Axis
 from shared.errors import InvalidInput
-from shared.fields import FIELDS, Value, nearest, shown
+from shared.fields import FIELDS, Value
 from shared.manifest import Manifest
+from shared.mistakes import nearest, shown
 
 Limits = tuple[int, int]
 """The most rows and columns of a page."""
 SEPARATOR = " · "
 """Between the fields of an axis that has several."""
+CELL_RANGE = (48, 2_048)
+"""Pixels of an image's longer side on a page: bounds what a person may ask for."""
 MAX_SIDE = 64
 """Rows or columns of one page: more can't be taken in, and labels get lost."""
 NESTED_COLUMNS = 24

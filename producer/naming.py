@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, INPUT_KEY, Value, shown
+from shared.fields import FIELDS, INPUT_KEY, Value
+from shared.mistakes import shown
 from shared.object_keys import render_template, template_names
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _checked(template: str, total: int) -> str:
         InvalidSweep: One sentence with the fault and the remedy.
     """
     names = template_names(template, [*_DISTINCT, *FIELDS], what=WHAT)
+    if not template.strip():
+        raise _bad(template, "is empty: write one such as {index:06}_seed={seed}, or leave it out")
     if not template.endswith(SUFFIX):
         template += SUFFIX
     if any(ord(char) < 32 or char in "\\\x7f" for char in template):

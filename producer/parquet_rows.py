@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, nearest, shown
+from shared.fields import FIELDS
+from shared.mistakes import nearest, shown
 
 if TYPE_CHECKING:
     from pyarrow import DataType

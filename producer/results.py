@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from shared.addressing import Address, address
 from shared.errors import InvalidManifest, ObjectMissing, UnknownSweep
-from shared.fields import Value, shown
+from shared.fields import Value
 from shared.job import Job
 from shared.lanes import weights_key
 from shared.layout import Layout
 from shared.manifest import Manifest, parse_manifest
+from shared.mistakes import shown
 from shared.pin import Pin
 from shared.records import manifest_key, pin_key
 from shared.stored_chunks import StoredChunks

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from producer.client import ENDED, Client
+from producer.client import Client
 from producer.models import Weights
 from producer.stack import Stack
+from producer.watching import ENDED
 from shared.errors import InvalidSweep
 from shared.settings import Settings
 
@@ -47,12 +47,7 @@ class RunPool:
         self.client = self._started.enter_context(Client(settings))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._started.close()
 
     def start_workers(self, weights: Sequence[Weights]) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import InvalidInput
-from shared.fields import FIELDS, REQUIRED, Value, check_value
+from shared.field_values import check_value
+from shared.fields import FIELDS, REQUIRED, Value
 from shared.image_metadata import read_metadata
 
 HUB_WEIGHTS = re.compile(r"hub:([0-9a-f]{40})(?:\+[0-9a-f]{64})?")

@@ -12,7 +12,8 @@ from typing import IO, Protocol
 
 from producer.parquet_rows import ParquetRows
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, nearest, shown
+from shared.fields import FIELDS
+from shared.mistakes import nearest, shown
 from shared.sources import Fault, RowSource, ValueSource
 from shared.sweep_axes import row_cells
 

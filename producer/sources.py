@@ -8,7 +8,8 @@ from pathlib import Path
 from producer.source_files import open_rows, open_values
 from producer.templates import Template
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, shown
+from shared.fields import FIELDS
+from shared.mistakes import shown
 
 WILDCARDS = "wildcards"
 """The directive that names the folder of a sweep's wildcard files."""

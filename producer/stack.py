@@ -7,9 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from producer.services.data_folder import prepare_data_folder
@@ -20,6 +18,7 @@ from producer.services.keeper_process import (
     KeeperProcess,
     failure,
 )
+from producer.services.plan import Plan
 from producer.services.state import FolderLock, State
 from shared.errors import SeedbedError, ServiceError
 from shared.settings import Settings
@@ -40,7 +39,7 @@ class Stack:
     As a context manager it stops, on leaving, what it has started.
 
         with Stack(Path("seedbed-data")).start(worker_models=["demo"]) as stack:
-            client = Client.connect(stack.settings)
+            client = Client(stack.settings)
 
     Args:
         data_dir: Folder for everything the stack keeps; made if it is not there.
@@ -232,12 +231,7 @@ class Stack:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _is_kept(self) -> bool:
@@ -301,23 +295,19 @@ class Stack:
     ) -> bool:
         """Start a keeper. True: what it keeps is ready. False: somebody else keeps a stack here."""
         settings = self.settings if worker_only else self._base
-        plan = {
-            "data_dir": str(self.data_dir),
-            "settings": {
-                item.name: getattr(settings, item.name)
-                for item in fields(settings)
-                if item.name != "data_dir"
-            },
-            "models": models,
-            "worker": (
-                [*self._worker_command, *(f"--model={model}" for model in models), *arguments]
-                if models
-                else None
-            ),
-            "metrics_port": None if worker_only else self._metrics_port,
-            "worker_only": worker_only,
-        }
-        self._keeper = keeper = KeeperProcess(plan, data_dir=self.data_dir)
+        worker = (
+            (*self._worker_command, *(f"--model={model}" for model in models), *arguments)
+            if models
+            else None
+        )
+        plan = Plan(
+            settings=settings.with_values(data_dir=self.data_dir),
+            models=models,
+            worker=worker,
+            metrics_port=None if worker_only else self._metrics_port,
+            worker_only=worker_only,
+        )
+        self._keeper = keeper = KeeperProcess(plan)
         while time.monotonic() < deadline:
             event = keeper.hear(timeout=LOOK_SECONDS)
             if keeper.failure is not None:

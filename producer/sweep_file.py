@@ -1,6 +1,6 @@
 """A sweep file: YAML 1.2, JSON or TOML in, a validated sweep out.
 
-Every plain scalar arrives as its own text, and `shared.fields` reads that text by the field's
+Every plain scalar arrives as its own text, and `shared.field_values` reads that text by the field's
 type: ``off`` is a word, ``1e-4`` a number, ``0123456`` text where a field is text.
 """
 

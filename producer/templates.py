@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidSweep
-from shared.fields import MAX_TEXT_BYTES, shown
+from shared.fields import MAX_TEXT_BYTES
+from shared.mistakes import shown
 
 if TYPE_CHECKING:
     from dynamicprompts.wildcards.collection import WildcardCollection

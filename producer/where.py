@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InvalidInput
-from shared.fields import nearest, shown
+from shared.mistakes import nearest, shown
 from shared.sweep_index import ColumnType
 
 if TYPE_CHECKING:

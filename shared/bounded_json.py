@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from shared.errors import InvalidManifest
-from shared.fields import shown
+from shared.mistakes import shown
 
 MAX_ITEMS = 4_000_000
 """Values of one text, lists and objects among them: about 300 MB when each is an empty list."""

@@ -102,7 +102,8 @@ class Doorbell:
             )
         except (KeyError, ImportError) as exc:
             raise InvalidSettings(
-                f"{SETTING} is of a kind that Celery has no transport for: {exc.args[0]}"
+                f"{SETTING} is of a kind that Celery has no transport for ({exc.args[0]}): "
+                f"write redis://HOST:PORT/0, or leave it out for the queue's own Redis"
             ) from exc
         self._lock = Lock()
 

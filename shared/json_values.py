@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from shared.errors import InvalidManifest, InvalidSweep
-from shared.fields import FIELDS, Value, check_value, nearest, shown
+from shared.field_values import check_value
+from shared.fields import FIELDS, Value
+from shared.mistakes import nearest, shown
 
 
 def json_value(path: str, name: str, value: object) -> Value:

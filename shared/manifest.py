@@ -13,9 +13,10 @@ from shared.bounded_json import read_json
 from shared.canonical import canonical_json, sha256_hex
 from shared.chunks import ChunkSource
 from shared.errors import InvalidManifest, InvalidSweep
-from shared.fields import FIELDS, REQUIRED, Value, shown
+from shared.fields import FIELDS, REQUIRED, Value
 from shared.json_values import check_field, json_object, json_value
 from shared.manifest_axes import read_axis
+from shared.mistakes import shown
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
 from shared.ranges import MAX_JOBS
 from shared.tables import Table

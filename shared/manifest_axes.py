@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from shared.axis import Axis, make_axis
 from shared.chunks import DIGEST, MAX_CHUNK_ROWS, ChunkSource
 from shared.errors import InvalidManifest, InvalidSweep
-from shared.fields import FIELDS, Value, shown
+from shared.fields import FIELDS, Value
 from shared.groups import deciding_fields, group_key
 from shared.json_values import check_field, json_object, json_value
+from shared.mistakes import shown
 from shared.ranges import MAX_JOBS, MAX_VALUES, checked_range
 from shared.tables import RowGroup, Table
 

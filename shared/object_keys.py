@@ -7,7 +7,8 @@ import string
 from collections.abc import Mapping
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, nearest, shown
+from shared.fields import FIELDS
+from shared.mistakes import nearest, shown
 
 DEFAULT_TEMPLATE = "images/{digest:.2}/{digest}.png"
 RESERVED = ("sweeps", "inputs")

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 
 from shared.canonical import canonical_json
 from shared.errors import InvalidManifest
-from shared.fields import shown
+from shared.mistakes import shown
 
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),

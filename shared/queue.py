@@ -68,6 +68,9 @@ MAX_CLAIM_JOBS = 1024
 MAX_LEASE_SECONDS = 3600.0
 MAX_REASON_CHARACTERS = 2000
 
+REAPED_PER_CLAIM = 4
+"""Expired leases that a claim ends first, where there are any."""
+
 CHUNK_POSITIONS = 1000
 """Positions one script call takes: about 5 ms of Redis' time."""
 
@@ -194,20 +197,23 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         if not 1 <= max_jobs <= MAX_CLAIM_JOBS:
             raise ValueError(f"max_jobs {max_jobs} is not within 1..{MAX_CLAIM_JOBS}")
         lane, recipe = prefer or ("", "")
-        reply = self._run(
-            "claim", token, model, pin, max_jobs, _lease_us(lease_seconds), lane, recipe
-        )
+        asked = (token, model, pin, max_jobs, _lease_us(lease_seconds), lane, recipe)
+        reply = self._run("claim", *asked, 1)
+        if reply[0] == b"expired":
+            self.reap(REAPED_PER_CLAIM)
+            reply = self._run("claim", *asked, 0)
         if reply[0] == b"gone":
             raise LeaseLost(token)
         if reply[0] == b"none":
             return None
-        _, lane_reply, recipe_reply, solo, shares = reply
+        _, lane_reply, recipe_reply, solo, shares, more = reply
         return Claim(
             token=token,
             model=model,
             lane=text_of(lane_reply),
             recipe=text_of(recipe_reply),
             solo=bool(solo),
+            more=bool(more),
             shares=tuple(
                 Share(
                     sweep_id=text_of(sweep_id),
@@ -249,21 +255,32 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
         """Record stored images, under a lease or without one.
 
         Args:
-            token: The lease they were made under, for the log; the queue needs none.
+            token: The lease they were made under, to hear whether it holds more; the queue needs
+                none.
 
         Raises:
             InvalidManifest: A position is outside its sweep.
         """
         calls: list[list[Any]] = []
         for group in groups:
-            pairs = sorted(zip(group.positions, group.bytes, strict=True))
+            pairs = sorted(dict(zip(group.positions, group.bytes, strict=True)).items())
             for chunk in _chunks(pairs):
                 positions, sizes = map(_text, zip(*chunk, strict=True))
                 flagged = _text([position for position, _ in chunk if position in group.flagged])
                 calls.append(
-                    [group.sweep_id, group.epoch, int(group.reused), positions, sizes, flagged]
+                    [
+                        group.sweep_id,
+                        group.epoch,
+                        int(group.reused),
+                        positions,
+                        sizes,
+                        flagged,
+                        token or "",
+                        sum(size for _, size in chunk),
+                    ]
                 )
         newly_done = 0
+        lease_over = False
         finalising: list[str] = []
         stale: list[str] = []
         for first in range(0, len(calls), CHUNKS_PER_TRIP):
@@ -278,6 +295,7 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
                     stale.append(sweep_id)
                     continue
                 newly_done += reply[1]
+                lease_over |= bool(reply[3])
                 if reply[2]:
                     finalising.append(sweep_id)
         if stale:
@@ -286,6 +304,7 @@ class JobQueue(QueueViews, QueueBacklog, WorkerBoard):
             newly_done=newly_done,
             finalising=tuple(finalising),
             stale=tuple(dict.fromkeys(stale)),
+            lease_over=lease_over,
         )
 
     def release(self, token: str, refs: Sequence[JobRef] | None = None) -> int:

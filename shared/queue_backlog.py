@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from shared.backlog import UNPINNED, Backlog, Held, Tally, Waiting
+from shared.backlog import Backlog, Held, Tally, Waiting
 from shared.pool_client import PoolClient
 from shared.redis_connection import translated_errors
 
@@ -81,11 +80,6 @@ class QueueBacklog(PoolClient):
         with translated_errors():
             info: Any = self.client.info("memory")
         return int(info["used_memory"]), int(info.get("maxmemory", 0))
-
-
-def short_pin(pin: str) -> str:
-    """How the trees of turns name a pin, and so ``Waiting.pin``."""
-    return hashlib.sha1(pin.encode()).hexdigest()[:16] if pin else UNPINNED
 
 
 def _read_page(reply: Any, *, sweeps_left: int, leases_left: int) -> Backlog:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from shared.redis_connection import text_of, translated_errors
 from shared.weights import WeightsName
 
 logger = logging.getLogger(__name__)
+
+MOST_RATES = 10_000
+"""Bounds the rates kept, 150 bytes each: lanes and recipes come and go with their sweeps."""
 
 MOST_CAPACITIES = 1000
 """Bounds the measurements kept, a few KB each: software changes, and nobody forgets the old."""
@@ -30,10 +34,19 @@ class WorkerBoard(PoolClient):
     def record_rate(
         self, model: str, lane: str, recipe: str, seconds_per_job: float, batch: int
     ) -> None:
-        """Publish what was measured for a lane and recipe."""
-        value = json.dumps({"seconds_per_job": seconds_per_job, "batch": batch})
+        """Publish a measurement; beyond MOST_RATES the oldest tenth is forgotten."""
+        value = json.dumps(
+            {"seconds_per_job": seconds_per_job, "batch": batch, "at": round(time.time())}
+        )
         with translated_errors():
-            self.client.hset(self.keys.rates, f"{model} {lane} {recipe}", value)
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.hset(self.keys.rates, f"{model} {lane} {recipe}", value)
+            pipeline.hlen(self.keys.rates)
+            if pipeline.execute()[1] <= MOST_RATES:
+                return
+            rows: Any = self.client.hgetall(self.keys.rates)
+            by_age = sorted(rows, key=lambda name: _recorded_at(rows[name]))
+            self.client.hdel(self.keys.rates, *by_age[: len(rows) - MOST_RATES * 9 // 10])
 
     def rates(self) -> list[Rate]:
         """All measurements of the pool, the last for each model, lane and recipe."""
@@ -116,7 +129,7 @@ class WorkerBoard(PoolClient):
     def announce(self, worker_id: str, info: dict[str, Any], ttl_seconds: float) -> None:
         """Tell the pool about a worker; forgotten after ``ttl_seconds`` unless told again."""
         with translated_errors():
-            pipeline = self.client.pipeline(transaction=True)
+            pipeline = self.client.pipeline(transaction=False)
             pipeline.set(
                 self.keys.worker(worker_id), json.dumps(info), px=max(1, int(ttl_seconds * 1000))
             )
@@ -143,3 +156,11 @@ class WorkerBoard(PoolClient):
             except UNREADABLE:
                 logger.warning("worker left out", extra={"id": worker_id[:100]})
         return found
+
+
+def _recorded_at(rate: bytes) -> float:
+    """Seconds since 1970, by the clock of who measured it; 0 where that can't be read."""
+    try:
+        return float(json.loads(rate)["at"])
+    except UNREADABLE:
+        return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from shared.errors import InvalidSweep
@@ -164,6 +164,8 @@ class Claim:
     Attributes:
         token: The lease's id, the client's own.
         solo: A single suspect, to be run alone.
+        more: There is more to claim for whoever has loaded the same. Not of the claim itself: asked
+            again, it may have changed.
     """
 
     token: str
@@ -171,6 +173,7 @@ class Claim:
     lane: str
     recipe: str
     solo: bool
+    more: bool = field(compare=False)
     shares: tuple[Share, ...]
 
     @property
@@ -214,11 +217,13 @@ class Committed:
         newly_done: Positions that were not done before.
         finalising: Sweeps this commit completed.
         stale: Sweeps that are unknown or of another epoch: nothing was written for them.
+        lease_over: The lease holds nothing more and has ended: it need not be released.
     """
 
     newly_done: int
     finalising: tuple[str, ...]
     stale: tuple[str, ...]
+    lease_over: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from shared.errors import InvalidManifest, QueueError, UnknownSweep
 from shared.manifest import MAX_MANIFEST_BYTES
 from shared.pool_client import PoolClient
+from shared.queue_look import Look
 from shared.queue_records import Census, Failure, SweepStatus
 from shared.queue_status import (
     join_mask,
@@ -23,6 +24,9 @@ from shared.queue_status import (
 from shared.redis_connection import error_code, text_of, translated_errors
 
 logger = logging.getLogger(__name__)
+
+EXPIRED_LOOKED_AT = 64
+"""Expired leases of one look; where there are more, they have their turn later."""
 
 POSITIONS_PER_TRIP = 1000
 """Positions whose holders are read in one round trip."""
@@ -155,13 +159,17 @@ class QueueViews(PoolClient):
             if state in (b"running", b"paused") and int(now) == epoch
         }
 
+    def look(self) -> Look:
+        """What there is to do in the pool."""
+        return Look.of(*self._run("work", EXPIRED_LOOKED_AT))
+
     def claimable(self, model: str, *, pin: str = "") -> bool:
         """Whether a claim for the model may find work: for any pin by default."""
-        return model.encode() in self._run("work", pin)
+        return self.look().claimable(model, pin)
 
     def models_with_work(self) -> list[str]:
         """Models with claimable jobs, jobs under expired leases among them."""
-        return sorted({text_of(model) for model in self._run("work", "")})
+        return self.look().models
 
     def open_models(self, sweep_id: str, models: Sequence[str]) -> tuple[str, ...]:
         """Those of the models of which the sweep has jobs that nobody holds."""

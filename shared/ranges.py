@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, Field, Value, check_value, shown
+from shared.field_values import check_value
+from shared.fields import FIELDS, Field, Value
+from shared.mistakes import shown
 from shared.numbers import finite_number, whole_number
 
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"

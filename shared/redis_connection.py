@@ -238,7 +238,8 @@ def _away(text: str, fault: NetworkFault | None, setting: str) -> QueueError:
         return QueueUnavailable(f"Redis' host is not found ({detail}): check {setting}")
     if kind == "refused":
         return QueueUnavailable(
-            f"Redis does not serve: {text}: nobody listens there; start it, or mend {setting}"
+            f"Redis does not serve: {text.rstrip('.')}: nobody listens there; start it, or mend "
+            f"{setting}"
         )
     if kind == "silent":
         return QueueUnavailable(

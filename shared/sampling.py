@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shared.errors import InvalidSweep
-from shared.fields import shown
 from shared.job import Job
+from shared.mistakes import shown
 from shared.schedulers import TAKES_SIGMAS, TAKES_TIMESTEPS
 from shared.structured import listed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,8 @@ import redis
 
 USES = "-- uses:"
 """First line of a verb's file: the lib_*.lua it stands on, in the order they are put before it."""
+
+LOCAL = re.compile(r"local (?:function )?(\w+)")
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,31 @@ class Script:
 
 @cache
 def load_script(verb: str) -> Script:
-    """Compose ``lua/VERB.lua`` with the snippets its first line names."""
+    """Compose ``lua/VERB.lua`` with what it needs of the snippets that its first line names.
+
+    Redis sets a script's functions up at every call: those that a verb never reaches would cost it
+    more than many a command does.
+    """
     folder = files("shared") / "lua"
     text = (folder / f"{verb}.lua").read_text("utf-8")
     snippets = text.partition("\n")[0].removeprefix(USES).split()
-    parts = [(folder / f"lib_{name}.lua").read_text("utf-8") for name in snippets]
-    source = "\n".join([*parts, text])
+    source = _without_comments(text)
+    for name in reversed(snippets):
+        # what stands further up can't use what stands below it
+        for word, statement in reversed(locals_of((folder / f"lib_{name}.lua").read_text("utf-8"))):
+            if re.search(rf"\b{word}\b", source):
+                source = statement + source
     return Script(source=source, sha=hashlib.sha1(source.encode()).hexdigest())
+
+
+def locals_of(snippet: str) -> list[tuple[str, str]]:
+    """The functions and values that a snippet defines: name and text of each, in their order."""
+    statements = re.split(r"^(?=local )", _without_comments(snippet), flags=re.MULTILINE)[1:]
+    return [(match[1], text) for text in statements if (match := LOCAL.match(text))]
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"^ *--.*\n|^\n", "", text, flags=re.MULTILINE)
 
 
 def run_script(client: redis.Redis, verb: str, base: str, arguments: Sequence[Any]) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.errors import InvalidSettings
-from shared.fields import shown
+from shared.mistakes import shown
 
 VARIABLES: dict[str, str] = {
     "redis_url": "SEEDBED_REDIS_URL",

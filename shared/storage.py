@@ -1,4 +1,4 @@
-"""Objects in one S3 bucket, under one prefix: with storage_clock.py, what knows boto3.
+"""Objects in one S3 bucket, under one prefix: with the other storage_*.py, what knows boto3.
 
 Only ``connect`` and ``check`` raise InvalidSettings. Everything else that goes wrong is a
 StorageError: a worker with images in its hands keeps them and tries again, whatever the reason.
@@ -8,51 +8,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import boto3
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    ParamValidationError,
-    ProfileNotFound,
-    ReadTimeoutError,
-    ResponseStreamingError,
-    SSLError,
-)
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
-from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, ObjectTooLarge, StorageError
-from shared.network_faults import network_fault
-from shared.storage_clock import StorageClock
+from shared.errors import InvalidInput, ObjectMissing, ObjectTooLarge, StorageError
+from shared.storage_client import MAX_ATTEMPTS, make_client, shown_endpoint
+from shared.storage_faults import BOTO_ERRORS, EMPTY_CODES, MISSING_CODES, StorageFaults, code_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from shared.settings import Settings
-
-CONNECT_TIMEOUT_SECONDS = 5.0
-READ_TIMEOUT_SECONDS = 60.0
-MAX_ATTEMPTS = 3
-"""Tries of one request, the first included; boto3's standard mode waits 0-1 and 0-2 s between."""
-
-MAX_POOL_CONNECTIONS = 32
-"""Sockets kept open to the endpoint; more threads than this wait for one another."""
 
 PARALLEL_REQUESTS = 16
 """Threads of ``exists_many``: a HEAD is mostly waiting, but signing it costs about 1 ms of CPU."""
@@ -67,38 +41,6 @@ PIECE_BYTES = 2**20
 
 MAX_KEY_BYTES = 1024
 """S3's own limit, prefix included."""
-
-BOTO_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
-"""All that a boto3 call raises; the three have no common root."""
-
-UNREACHABLE = (BotoConnectionError, HTTPClientError, IncompleteReadError)
-"""The network's fault, or a server that is down; botocore's other errors are made on this side."""
-
-MISSING_CODES = frozenset({"404", "NoSuchKey", "NotFound"})
-EMPTY_CODES = frozenset({"416", "InvalidRange"})
-"""What is asked for lies beyond the object's end."""
-REFUSED_CODES = {
-    "InvalidAccessKeyId": "does not know this access key: check AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "does not accept the secret of this access key: check "
-    "AWS_SECRET_ACCESS_KEY",
-    "AccessDenied": "knows this access key and lets it do too little: allow it to list, read and "
-    "write the bucket, or use another in AWS_ACCESS_KEY_ID",
-} | dict.fromkeys(
-    ("403", "401", "Forbidden"),
-    "refuses these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they "
-    "may list, read and write the bucket",
-)
-"""S3's error code to what it means for whoever set the credentials."""
-EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-SKEWED_CODE = "RequestTimeTooSkewed"
-REGION_CODES = frozenset(
-    {
-        "301",
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,59 +76,21 @@ class Storage:
         self._client = client
         self._bucket = bucket
         self._root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._endpoint = endpoint
+        self._faults = StorageFaults(bucket=bucket, endpoint=endpoint)
 
     @classmethod
     def connect(cls, settings: Settings) -> Storage:
         """Prepare a client; nothing is sent before the first call.
 
         Raises:
-            InvalidSettings: The endpoint, region or profile cannot be right.
+            InvalidSettings: The endpoint, region, profile or certificates cannot be right.
         """
-        url = settings.s3_endpoint_url
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            read_timeout=READ_TIMEOUT_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
-            max_pool_connections=MAX_POOL_CONNECTIONS,
-            # AWS wants virtual hosts for new regions; everyone else's endpoint is a plain host.
-            s3={"addressing_style": "path" if url else "auto"},
-            # Since 1.36 boto3 adds CRC trailers to every PUT and checks them on every GET, which
-            # several S3-compatible servers refuse or mangle. `put` sends Content-MD5 instead,
-            # which all of them know.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            # A proxy from the environment cannot reach this machine's own loopback.
-            proxies={} if url and _is_loopback(url) else None,
-        )
-        try:
-            session = boto3.Session(
-                aws_access_key_id=settings.access_key,
-                aws_secret_access_key=settings.secret_key,
-                region_name=settings.s3_region,
-            )
-            region = settings.s3_region or session.region_name or ("us-east-1" if url else None)
-            client = session.client("s3", endpoint_url=url, region_name=region, config=config)
-            StorageClock().watch(client)
-            has_credentials = session.get_credentials() is not None
-            _check_bundle(session)
-        except ProfileNotFound as exc:
-            raise InvalidSettings(
-                "AWS_PROFILE names a profile that is in no AWS configuration file: "
-                "unset it or write the profile"
-            ) from exc
-        except ValueError as exc:  # boto3 checks the endpoint's and the region's form this way
-            raise InvalidSettings(
-                f"SEEDBED_S3_ENDPOINT_URL {_shown(url)!r} or SEEDBED_S3_REGION "
-                f"{settings.s3_region!r} cannot be right: {_line(exc, hide=url)}"
-            ) from exc
-        except BotoCoreError as exc:
-            raise InvalidSettings(f"the AWS configuration cannot be used: {_line(exc)}") from exc
+        client, has_credentials = make_client(settings)
         return cls(
             client,
             bucket=settings.bucket,
             prefix=settings.prefix,
-            endpoint=_shown(url or client.meta.endpoint_url),
+            endpoint=shown_endpoint(settings.s3_endpoint_url or client.meta.endpoint_url),
             has_credentials=has_credentials,
         )
 
@@ -298,7 +202,7 @@ class Storage:
         try:
             return self._client.head_object(Bucket=self._bucket, Key=full)["ContentLength"]
         except BOTO_ERRORS as exc:
-            if _code(exc) in MISSING_CODES:
+            if code_of(exc) in MISSING_CODES:
                 return None
             raise self._failed("look up", key, exc) from exc
 
@@ -333,7 +237,7 @@ class Storage:
                 if stream.read(len(first)) != first:
                     return None
         except BOTO_ERRORS as exc:
-            if _code(exc) in MISSING_CODES or _code(exc) in EMPTY_CODES:
+            if code_of(exc) in MISSING_CODES or code_of(exc) in EMPTY_CODES:
                 return None
             raise self._failed("look up", key, exc) from exc
         whole = answer.get("ContentRange", "").rpartition("/")[2]
@@ -383,7 +287,7 @@ class Storage:
         try:
             self._client.delete_object(Bucket=self._bucket, Key=full)
         except BOTO_ERRORS as exc:
-            if _code(exc) not in MISSING_CODES:
+            if code_of(exc) not in MISSING_CODES:
                 raise self._failed("delete", key, exc) from exc
 
     def uri(self, key: str) -> str:
@@ -404,9 +308,9 @@ class Storage:
                 Bucket=self._bucket, Prefix=self._root, Delimiter="/", MaxKeys=1
             )
         except BOTO_ERRORS as exc:
-            raise self._refused(exc) from exc
+            raise self._faults.refused(exc) or self._failed("list", "", exc) from exc
         if "MaxKeys" not in answer and "IsTruncated" not in answer and "Name" not in answer:
-            raise self._not_s3()
+            raise self._faults.not_s3()
 
     def _full(self, key: str) -> str:
         """The key in the bucket.
@@ -435,139 +339,6 @@ class Storage:
         return full
 
     def _failed(self, verb: str, key: str, exc: Exception) -> StorageError:
-        code = _code(exc)
-        if verb == "read" and code in MISSING_CODES:
+        if verb == "read" and code_of(exc) in MISSING_CODES:
             return ObjectMissing(key)
-        what = f"cannot {verb} {self.uri(key)}"
-        if code == SKEWED_CODE:
-            return StorageError(
-                f"{what}: {self._endpoint} finds this machine's clock wrong, and does not say what "
-                f"its own is: set the clock"
-            )
-        if code is not None:
-            return StorageError(f"{what}: {self._endpoint} says {code}")
-        if isinstance(exc, SSLError):
-            return StorageError(f"{what}: {self._tls_fault(exc)}")
-        if isinstance(exc, UNREACHABLE):
-            return StorageError(f"{what}: {self._unreachable(exc)}")
-        return StorageError(f"{what}: {_line(exc)}")
-
-    def _refused(self, exc: Exception) -> InvalidSettings | StorageError:
-        """What ``check`` says: whose setting it is, or that the server is down."""
-        code = _code(exc)
-        where = f"bucket {self._bucket!r} at {self._endpoint}"
-        if code == "NoSuchBucket" or code in MISSING_CODES:
-            return InvalidSettings(
-                f"{where} does not exist: create it, or set SEEDBED_BUCKET to one that does"
-            )
-        if code == "InvalidBucketName" or isinstance(exc, ParamValidationError):
-            return InvalidSettings(
-                f"{where} has a name S3 does not allow: set SEEDBED_BUCKET to 3 to 63 lower-case "
-                f"letters, digits, '.' or '-'"
-            )
-        if code in REFUSED_CODES:
-            return InvalidSettings(f"{where} {REFUSED_CODES[code]} ({code})")
-        if code in EXPIRED_CODES:
-            return InvalidSettings(f"{where} says the AWS session is over ({code}): sign in again")
-        if code in REGION_CODES:
-            return InvalidSettings(
-                f"{where} is in another region ({code}): set SEEDBED_S3_REGION to the bucket's"
-            )
-        if code == SKEWED_CODE:
-            return InvalidSettings(f"{where} finds this machine's clock wrong: set the clock")
-        if isinstance(exc, NoCredentialsError):
-            return InvalidSettings(
-                f"no credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                f"or AWS_PROFILE"
-            )
-        if isinstance(exc, SSLError):
-            return InvalidSettings(self._tls_fault(exc))
-        if isinstance(exc, ResponseParserError):
-            return self._not_s3()
-        if code is None and not isinstance(exc, UNREACHABLE):
-            return InvalidSettings(
-                f"the AWS configuration for {where} cannot be used: {_line(exc)}"
-            )
-        return self._failed("list", "", exc)
-
-    def _tls_fault(self, exc: Exception) -> str:
-        fault = network_fault(exc)
-        if fault is not None and fault.kind == "plain":
-            return (
-                f"{self._endpoint} does not speak TLS: write http:// in SEEDBED_S3_ENDPOINT_URL, "
-                f"or the port on which it does"
-            )
-        detail = "the handshake failed" if fault is None else fault.detail
-        return (
-            f"the certificate of {self._endpoint} is not trusted here ({detail}): name its "
-            f"authority's file in AWS_CA_BUNDLE, or mend SEEDBED_S3_ENDPOINT_URL"
-        )
-
-    def _unreachable(self, exc: Exception) -> str:
-        fault = network_fault(exc)
-        if fault is not None and fault.kind == "host":
-            return (
-                f"the host of {self._endpoint} is not found ({fault.detail}): "
-                f"check SEEDBED_S3_ENDPOINT_URL"
-            )
-        if fault is not None and fault.kind == "refused":
-            why = "nobody listens there"
-        elif isinstance(exc, ConnectionClosedError) and self._endpoint.startswith("http://"):
-            why = "it hangs up at once; if it speaks TLS, write https://"
-        else:
-            why = type(exc).__name__
-        return (
-            f"nobody answers at {self._endpoint} ({why}): start it, or mend SEEDBED_S3_ENDPOINT_URL"
-        )
-
-    def _not_s3(self) -> InvalidSettings:
-        return InvalidSettings(
-            f"{self._endpoint} answers, but not as S3: set SEEDBED_S3_ENDPOINT_URL to an S3 API"
-        )
-
-
-def _check_bundle(session: boto3.Session) -> None:
-    """Raise InvalidSettings for certificates that boto3 would stumble over at its first request."""
-    bundle = session._session.get_config_variable("ca_bundle")
-    if not bundle:
-        return
-    context = ssl.create_default_context()
-    try:
-        if Path(bundle).is_dir():
-            context.load_verify_locations(capath=bundle)
-        else:
-            context.load_verify_locations(cafile=bundle)
-    except OSError as exc:
-        raise InvalidSettings(
-            f"AWS_CA_BUNDLE is {bundle!r}, which can't be used "
-            f"({exc.strerror or getattr(exc, 'reason', exc)}): write the path of a PEM file"
-        ) from exc
-
-
-def _code(exc: Exception) -> str | None:
-    """S3's error code, or the HTTP status where the answer had no body; None: no answer."""
-    if not isinstance(exc, ClientError):
-        return None
-    return exc.response.get("Error", {}).get("Code") or str(
-        exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "unknown")
-    )
-
-
-def _line(exc: Exception, *, hide: str | None = None) -> str:
-    text = " ".join(str(exc).split())
-    return text.replace(hide, _shown(hide)) if hide else text
-
-
-def _shown(url: str | None) -> str:
-    """The endpoint without user names or passwords, fit for a message."""
-    if url is None:
-        return "AWS"
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-def _is_loopback(url: str) -> bool:
-    try:
-        return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    except ValueError:
-        return False
+        return self._faults.failed(f"cannot {verb} {self.uri(key)}", exc)

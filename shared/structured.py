@@ -20,6 +20,8 @@ MAX_SETTINGS = 32
 """Overrides of one scheduler; the longest `__init__` of diffusers' has about thirty."""
 MAX_SETTING_CHARS = 200
 """Of a name or a text in them; theirs are words such as ``sde-dpmsolver++``."""
+MAX_SETTING = 100_000
+"""Either way, of a number in them: some are the length of a table, which a worker must hold."""
 MAX_STEPS = 1001
 """Entries of a list of timesteps or sigmas: a thousand steps, and the last sigma."""
 MAX_TIMESTEP = 1000
@@ -142,6 +144,8 @@ def _setting(name: str, value: object) -> str | bool | int | float | None:
     number = finite_number(value)
     if number is None:
         raise Unfit(f"has {name} with a number that is not finite")
+    if abs(number) > MAX_SETTING:
+        raise Unfit(f"has {name} with a number beyond {MAX_SETTING:,}")
     return number if whole is None else whole
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from shared.each_value import change_values
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, nearest, shown
+from shared.fields import FIELDS
 from shared.input_files import InputFile, InputFiles
 from shared.layout import Layout
 from shared.manifest import (
@@ -18,6 +18,7 @@ from shared.manifest import (
     check_name,
     check_totals,
 )
+from shared.mistakes import nearest, shown
 from shared.numbers import finite_number, whole_number
 from shared.object_keys import DEFAULT_TEMPLATE, check_template
 from shared.ranges import MAX_VALUES

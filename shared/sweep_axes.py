@@ -8,7 +8,9 @@ from itertools import chain
 from shared.axis import Axis
 from shared.collecting import RowCollector, in_table_order
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, REQUIRED, Value, check_value, check_whole, nearest, shown
+from shared.field_values import check_value, check_whole
+from shared.fields import FIELDS, REQUIRED, Value
+from shared.mistakes import nearest, shown
 from shared.ranges import MAX_VALUES, checked_range, parse_range
 from shared.sources import Fault, Faults, RowSource, ValueSource
 

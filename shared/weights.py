@@ -10,9 +10,9 @@ from pathlib import PurePath
 
 from shared.canonical import canonical_json
 from shared.errors import InvalidManifest
-from shared.fields import shown
 from shared.job import Job
 from shared.lanes import model_key
+from shared.mistakes import shown
 from shared.structured import MAX_LORAS, MAX_NAME_CHARS, lora_weights
 
 

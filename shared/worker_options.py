@@ -20,6 +20,8 @@ LEAST_SECONDS = {
 }
 MOST_SECONDS = 86_400
 """A day: beyond it, somebody meant milliseconds."""
+MOST_AT_ONCE = 1024
+"""Bounds images in a batch, and models loaded."""
 HEADS = re.compile(r"[1-9][0-9]{0,3}")
 SLICINGS = ("adaptive", "auto", "max", "off")
 """Besides a number of heads; see `worker.attention`."""
@@ -96,10 +98,11 @@ class WorkerOptions:
         """Refuse what cannot be right, naming the option."""
         if not self.models or not all(split_model(model)[0] for model in self.models):
             raise InvalidSettings("--model is missing: say which checkpoint this worker serves")
-        if self.batch_size is not None and not 1 <= self.batch_size <= 1024:
-            raise InvalidSettings(f"--batch-size {self.batch_size} is not from 1 to 1024")
-        if self.keep_models is not None and not 1 <= self.keep_models <= 1024:
-            raise InvalidSettings(f"--keep-models {self.keep_models} is not from 1 to 1024")
+        for name in ("batch_size", "keep_models"):
+            count = getattr(self, name)
+            if count is not None and not 1 <= count <= MOST_AT_ONCE:
+                option = "--" + name.replace("_", "-")
+                raise InvalidSettings(f"{option} {count} is not from 1 to {MOST_AT_ONCE}")
         for name, least in LEAST_SECONDS.items():
             value = getattr(self, name)
             if not least <= value <= MOST_SECONDS:

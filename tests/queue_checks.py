@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from shared.queue import Claim, JobQueue
-from shared.queue_backlog import short_pin
+from shared.queue_look import short_pin
 from tests.queue_model import (
     CANCELLED,
     DEAD,

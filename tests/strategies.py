@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.fields import DEVICES, FIELDS, check_value
+from shared.field_values import check_value
+from shared.fields import DEVICES, FIELDS
 from shared.schedulers import SCHEDULERS
 from shared.sweep import Sweep
 

@@ -54,8 +54,12 @@ def save_sdxl(folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def save_sd3(folder: Path) -> None:
-    """Stable Diffusion 3: a transformer and flow matching, here without its third encoder."""
+def save_sd3(folder: Path, *, channels: int = 4) -> None:
+    """Stable Diffusion 3: a transformer and flow matching, here without its third encoder.
+
+    Args:
+        channels: Of its latents. diffusers inpaints only with those that have the real one's 16.
+    """
     import torch
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
@@ -70,17 +74,20 @@ def save_sd3(folder: Path) -> None:
         transformer = diffusers.SD3Transformer2DModel(
             sample_size=8,
             patch_size=1,
-            in_channels=4,
+            in_channels=channels,
             num_layers=1,
             attention_head_dim=8,
             num_attention_heads=4,
             caption_projection_dim=32,
             joint_attention_dim=64,
             pooled_projection_dim=64,
-            out_channels=4,
+            out_channels=channels,
         )
-        vae = diffusers.AutoencoderKL(**demo.vae.config | {"shift_factor": 0.06})
-        vae.load_state_dict(demo.vae.state_dict())
+        vae = diffusers.AutoencoderKL(
+            **demo.vae.config | {"shift_factor": 0.06, "latent_channels": channels}
+        )
+        if channels == demo.vae.config.latent_channels:
+            vae.load_state_dict(demo.vae.state_dict())
         pipeline = diffusers.StableDiffusion3Pipeline(
             transformer=transformer,
             scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),

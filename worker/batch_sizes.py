@@ -40,7 +40,7 @@ class BatchSizes:
     def knows(self, job: Job) -> bool:
         """Whether jobs of this size need no measuring now."""
         fixed = self._fixed is not None or job.reproducible
-        return bool(fixed) or self._calibrator.knows(*self._engine.size(job))
+        return bool(fixed) or self._calibrator.knows(*self._engine.traits.size(job))
 
     def size(self, job: Job) -> int:
         """How many jobs like this one to render together; measures a size not met before.
@@ -57,13 +57,13 @@ class BatchSizes:
         return self.current
 
     def _measured(self, job: Job) -> int:
-        capacity = self._calibrator.capacity(*self._engine.size(job))
+        capacity = self._calibrator.capacity(*self._engine.traits.size(job))
         if capacity is None:
             return 1
-        return capacity.batch_size(2 if self._engine.has_two_halves(job) else 1)
+        return capacity.batch_size(2 if self._engine.traits.has_two_halves(job) else 1)
 
     def _tell(self) -> None:
-        height, width = self._engine.size(self._last)
+        height, width = self._engine.traits.size(self._last)
         place = (height, width, self._last.guided)
         if self._lowered.get(place) == self.current:
             return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 
+from worker.memory import resident_bytes
 from worker.metrics import DeviceMemory
 from worker.room import main_memory_free_bytes
 
@@ -30,6 +30,6 @@ def device_memory(device: torch.device) -> DeviceMemory:
             free=max(0, limit - reserved),
             limit=limit,
         )
-    resident = int(psutil.Process().memory_info().rss)
+    resident = resident_bytes()
     free = main_memory_free_bytes()
     return DeviceMemory(allocated=resident, reserved=resident, free=free, limit=resident + free)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Lock
 
 from shared.errors import ModelError, SeedbedError
@@ -59,8 +59,8 @@ class Discovery:
         for key in found:
             listen(key)
 
-    def look(self) -> None:
-        """Serve what waits for work, is allowed, and was not served yet.
+    def look(self, with_work: Collection[str]) -> None:
+        """Of the models with work, serve what is allowed and was not served yet.
 
         Raises:
             QueueError: The queue does not answer.
@@ -68,7 +68,7 @@ class Discovery:
         now = time.monotonic()
         unknown = [
             key
-            for key in self._queue.models_with_work()
+            for key in with_work
             if key not in self._sources
             and key not in self._refused
             and self._rejected.get(key, 0) <= now

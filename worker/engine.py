@@ -9,36 +9,26 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from shared.errors import Cancelled, NonFiniteImage, RenderError, UnsupportedJob
 from shared.job import Job
 from shared.kinds import kind_of
-from shared.sampling import explicit_steps
-from shared.structured import listed, parsed
+from worker.arguments import CallArguments
 from worker.cut_prompts import CutPrompts
 from worker.decoding import Decoded, watched_decoding
 from worker.embeddings import PromptEmbeddings
-from worker.guidance import RowGuidance
+from worker.faults import settings_fault
 from worker.inputs import Inputs
-from worker.kinds import KindPipeline, KindPipelines
+from worker.kinds import KindPipelines
 from worker.loading import LoadedModel
 from worker.packer import Traits, fixed_jobs, pack
 from worker.parts import use_adapters
 from worker.reproducing import filled, reproducing
-from worker.rescue import RowCap, attempt, render_rows, settings_fault, translate
+from worker.rescue import RowCap, attempt, render_rows
 from worker.safety import checked_safety
-from worker.starts import (
-    SAMPLE_KEY,
-    image_arguments,
-    job_fault,
-    noise_arguments,
-    noise_fault,
-    noise_shape_of,
-    resize_notes,
-    sample_image,
-)
+from worker.scheduling import asked_of_scheduler
+from worker.starts import SAMPLE_KEY, resize_notes, sample_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +67,9 @@ class StockEngine:
     def __init__(self, loaded: LoadedModel, *, embeddings: PromptEmbeddings | None = None) -> None:
         self.loaded = loaded
         self.embeddings = embeddings or PromptEmbeddings(loaded.pipeline)
+        self._arguments = CallArguments(loaded, self.embeddings)
         self._kinds = KindPipelines(loaded.pipeline, loaded.accepts)
         self._cut_prompts = CutPrompts(loaded.pipeline)
-        self._noise_shapes: dict[tuple[int, int], tuple[int, ...] | None] = {}
         self._caps: dict[tuple[int, int, bool], RowCap] = {}
 
     @property
@@ -114,7 +104,7 @@ class StockEngine:
         outcomes: dict[int, Rendered | RenderError] = {
             index: fault
             for index, job in enumerate(jobs)
-            if (fault := self._fault(job, inputs)) is not None
+            if (fault := self._arguments.fault(job, inputs)) is not None
         }
         good = [index for index in range(len(jobs)) if index not in outcomes]
         batches = pack([jobs[i] for i in good], traits=self.traits, max_rows=max(1, len(jobs)))
@@ -125,7 +115,7 @@ class StockEngine:
                     [jobs[index] for index in batch],
                     lambda rows: self._render_batch(rows, cancelled, inputs),
                     self.cap(first),
-                    size=self.size(first),
+                    size=self.traits.size(first),
                     always=fixed_jobs(first, self.traits) if first.reproducible else None,
                 )
             outcomes.update(zip(batch, results, strict=True))
@@ -144,7 +134,7 @@ class StockEngine:
         """What is known about how many jobs like this one fit in memory together."""
         if job.reproducible:
             return RowCap()  # its batches are of one size
-        return self._caps.setdefault((*self.size(job), job.guided), RowCap())
+        return self._caps.setdefault((*self.traits.size(job), job.guided), RowCap())
 
     @property
     def splits(self) -> int:
@@ -164,33 +154,7 @@ class StockEngine:
     def _with_samples(self, jobs: Sequence[Job], inputs: Inputs) -> Inputs:
         if not any(job.init_image == SAMPLE_KEY for job in jobs):
             return inputs
-        return {SAMPLE_KEY: sample_image(*self.size(jobs[0])), **inputs}
-
-    def _fault(self, job: Job, inputs: Inputs) -> RenderError | None:
-        """What is wrong with the job's own inputs, which its batch mates must not pay for."""
-        fault = job_fault(job, inputs)
-        if fault is not None or job.latents is None:
-            return fault
-        try:
-            shape = self._noise_shape(job)
-        except Exception as caught:  # noqa: BLE001 - a pipeline's own code, as in a batch
-            return translate(caught)
-        return None if shape is None else noise_fault(job, inputs, shape)
-
-    def _noise_shape(self, job: Job) -> tuple[int, ...] | None:
-        size = self.size(job)
-        if size not in self._noise_shapes:
-            height, width = size
-            shape = noise_shape_of(self.loaded.pipeline, height=height, width=width)
-            self._noise_shapes[size] = shape
-        return self._noise_shapes[size]
-
-    def size(self, job: Job) -> tuple[int, int]:
-        """Height and width in pixels; the checkpoint's own where the job leaves it open."""
-        return (
-            job.height or self.loaded.native_height,
-            job.width or self.loaded.native_width,
-        )
+        return {SAMPLE_KEY: sample_image(*self.traits.size(jobs[0])), **inputs}
 
     def _render_batch(
         self, jobs: Sequence[Job], cancelled: Callable[[], bool], inputs: Inputs
@@ -198,39 +162,27 @@ class StockEngine:
         """One call of the pipeline for jobs that the packer put together."""
         if cancelled():
             raise Cancelled("cancelled before its first step")
-        kind = self._kinds.of(kind_of(jobs[0]))
+        first = jobs[0]
+        kind = self._kinds.of(kind_of(first))
         pipeline = kind.pipeline
         steps = _Steps(cancelled)
         started = monotonic()
         rows = self._rows(jobs)
-        pipeline.scheduler = self._scheduler(rows)
-        use_adapters(pipeline, self.loaded.adapters, jobs[0].loras)
-        arguments = self._arguments(rows, kind, inputs)
+        pipeline.scheduler = self.loaded.scheduling.for_batch(rows)
+        use_adapters(pipeline, self.loaded.adapters, first.loras)
+        arguments = self._arguments.of(rows, kind, inputs)
         if "callback_on_step_end" in kind.accepts:
             arguments["callback_on_step_end"] = steps
         embedded = monotonic()
         with (
-            checked_safety(pipeline, jobs[0].safety_checker),
-            reproducing(pipeline, len(jobs)) if jobs[0].reproducible else nullcontext(),
+            checked_safety(pipeline, first.safety_checker),
+            reproducing(pipeline, len(jobs)) if first.reproducible else nullcontext(),
             watched_decoding(pipeline, len(jobs)) as decoded,
         ):
-            try:
-                output = pipeline(output_type="np", **arguments)
-            except (TypeError, ValueError) as error:
-                fault = settings_fault(error, self.loaded.denoiser) if steps.forwards == 0 else None
-                if fault is None or len(jobs) > 1:  # a batch is split: its mates may be all right
-                    raise
-                raise fault from error
+            output = _call(pipeline, arguments, jobs, steps)
         images, flags = _images(pipeline, output, len(jobs), decoded)
         ended = monotonic()
-        decode_started = decoded.started or ended
-        decode_ended = decoded.ended or ended
-        seconds = {
-            "embed": embedded - started,
-            "denoise": decode_started - embedded,
-            "decode": decode_ended - decode_started,
-            "finish": ended - decode_ended,
-        }
+        seconds = _stages(started, embedded, decoded, ended)
         again = dict.fromkeys(decoded.again, ("decoded again in float32",))
         return [
             image
@@ -251,123 +203,17 @@ class StockEngine:
         first = jobs[0]
         return filled(jobs, fixed_jobs(first, self.traits)) if first.reproducible else jobs
 
-    def _arguments(self, jobs: Sequence[Job], kind: KindPipeline, inputs: Inputs) -> dict[str, Any]:
-        """The pipeline's call arguments for a batch."""
-        first = jobs[0]
-        height, width = self.size(first)
-        wanted: dict[str, Any] = {
-            "height": height,
-            "width": width,
-            "generator": [_generator(job, self.loaded.device) for job in jobs],
-        }
-        steps = explicit_steps(first)
-        if steps is None:
-            wanted["num_inference_steps"] = first.num_inference_steps
-        else:
-            wanted[steps] = listed(getattr(first, steps))
-        wanted |= image_arguments(jobs, inputs, height=height, width=width)
-        wanted |= self._noise(jobs, inputs, kind)
-        guided = self.has_two_halves(first)
-        if guided and first.guidance_rescale > 0:
-            wanted["guidance_rescale"] = first.guidance_rescale
-        if (first.scheduler or self.loaded.native_scheduler) in self.loaded.scheduling.taking_eta:
-            wanted["eta"] = first.eta
-        if self.loaded.unconditional:
-            return self._accepted(wanted | {"batch_size": len(jobs)}, kind)
-        wanted["guidance_scale"] = self._guidance(jobs)
-        if self.embeddings.supported:
-            wanted |= self.embeddings.rows(jobs, guided=guided)
-        else:
-            wanted["prompt"] = [job.prompt for job in jobs]
-            if first.clip_skip is not None:
-                wanted["clip_skip"] = first.clip_skip
-            if guided and first.negative_prompt is not None:
-                wanted["negative_prompt"] = [job.negative_prompt for job in jobs]
-        return self._accepted(wanted, kind)
-
-    def _noise(self, jobs: Sequence[Job], inputs: Inputs, kind: KindPipeline) -> dict[str, Any]:
-        """The noise that the jobs come with, if they do.
-
-        Raises:
-            UnsupportedJob: The pipeline takes some, but does not say of which shape.
-        """
-        if jobs[0].latents is None or "latents" not in kind.accepts:
-            return {} if jobs[0].latents is None else {"latents": None}  # refused by its name
-        shape = self._noise_shape(jobs[0])
-        if shape is None:
-            raise UnsupportedJob(f"{kind.name} does not say its noise's shape: leave latents out")
-        return noise_arguments(
-            jobs, inputs, shape, dtype=self.loaded.dtype, device=self.loaded.device
-        )
-
-    def has_two_halves(self, job: Job) -> bool:
-        """A model that embeds the scale has no unguided half: what acts on that is left out."""
-        return job.guided and not (self.loaded.embeds_guidance or self.loaded.unconditional)
-
     def _notes(self, job: Job, inputs: Inputs) -> tuple[str, ...]:
         """What a person should know of how the job was read."""
-        return self._cuts(job) + resize_notes(job, inputs, self.size(job))
+        return self._cuts(job) + resize_notes(job, inputs, self.traits.size(job))
 
     def _cuts(self, job: Job) -> tuple[str, ...]:
         """What of the job's texts the model did not read."""
         texts = {"prompt": job.prompt}
-        if self.has_two_halves(job) and job.negative_prompt is not None:
+        if self.traits.has_two_halves(job) and job.negative_prompt is not None:
             texts["negative prompt"] = job.negative_prompt
         notes = {what: self._cut_prompts.note(text) for what, text in texts.items()}
         return tuple(f"{what} {note}" for what, note in notes.items() if note)
-
-    def _scheduler(self, jobs: Sequence[Job]) -> Any:
-        """One for this batch, as its first job wants it."""
-        first = jobs[0]
-        if (steps := explicit_steps(first)) is not None:
-            self.loaded.scheduling.check_explicit(first.scheduler, steps)
-        changes = parsed(first.scheduler_config)
-        return self.loaded.scheduling.make(
-            first.scheduler,
-            seeds=[job.seed for job in jobs],
-            changes=changes if isinstance(changes, dict) else None,
-        )
-
-    def _guidance(self, jobs: Sequence[Job]) -> Any:
-        """One number, or one for each row where the pipeline can be given that."""
-        scales = [job.guidance_scale for job in jobs]
-        first = jobs[0]
-        by_row = len(set(scales)) > 1 or (first.reproducible and self.traits.guidance_per_row)
-        if not first.guided or not by_row:
-            return scales[0]
-        return RowGuidance(scales, self.loaded.device)
-
-    def _accepted(self, wanted: dict[str, Any], kind: KindPipeline) -> dict[str, Any]:
-        """Leave out what the pipeline does not take and does not need to be told.
-
-        Raises:
-            UnsupportedJob: The pipeline's call has no such argument, or wants one that no field
-                gives.
-        """
-        idle = {
-            "eta": 0.0,
-            "height": self.loaded.native_height,
-            "width": self.loaded.native_width,
-        }
-        if "image" in wanted:  # it has the size already
-            idle |= {"height": wanted["height"], "width": wanted["width"]}
-        refused = [
-            name
-            for name, value in wanted.items()
-            if name not in kind.accepts and not (name in idle and value == idle[name])
-        ]
-        if refused:
-            raise UnsupportedJob(
-                f"{kind.name} does not take {', '.join(refused)}; "
-                f"it takes {', '.join(sorted(kind.accepts))}"
-            )
-        missing = sorted(kind.needs - set(wanted))
-        if missing:
-            raise UnsupportedJob(
-                f"{kind.name} needs {', '.join(missing)}, which no field gives: "
-                "its checkpoints can't be served"
-            )
-        return {name: value for name, value in wanted.items() if name in kind.accepts}
 
 
 class _Steps:
@@ -386,16 +232,38 @@ class _Steps:
         return {}
 
 
-def _generator(job: Job, device: torch.device) -> torch.Generator:
-    """The job's own noise, whatever else is in the batch."""
-    if job.generator_device == "cpu":
-        return torch.Generator("cpu").manual_seed(job.seed)
-    if job.generator_device != device.type:
-        raise RenderError(
-            f"generator_device {job.generator_device!r} needs a worker with that device; "
-            f"this one is on {device.type}: use 'cpu', which gives the same noise everywhere"
+def _call(pipeline: Any, arguments: dict[str, Any], jobs: Sequence[Job], steps: _Steps) -> Any:
+    """The pipeline's output.
+
+    Raises:
+        UnsupportedJob: Its only job has settings that fail on every worker.
+    """
+    try:
+        return pipeline(output_type="np", **arguments)
+    except Exception as error:
+        if len(jobs) > 1:  # a batch is split: the mates may be all right
+            raise
+        fault = settings_fault(
+            error,
+            scheduler=pipeline.scheduler,
+            settings=asked_of_scheduler(jobs[0]),
+            stepped=steps.forwards > 0,
         )
-    return torch.Generator(device).manual_seed(job.seed)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def _stages(started: float, embedded: float, decoded: Decoded, ended: float) -> dict[str, float]:
+    """Seconds by stage, of a call that began and ended at these times."""
+    decode_started = decoded.started or ended
+    decode_ended = decoded.ended or ended
+    return {
+        "embed": embedded - started,
+        "denoise": decode_started - embedded,
+        "decode": decode_ended - decode_started,
+        "finish": ended - decode_ended,
+    }
 
 
 def _images(

@@ -11,6 +11,7 @@ from threading import Event, Thread
 from shared.doorbell import Doorbell
 from shared.errors import QueueError
 from shared.queue import JobQueue
+from shared.queue_look import Look
 
 REAPED = 16
 """Expired leases looked at in one go."""
@@ -28,7 +29,7 @@ class Heartbeat:
     """A thread with a jittered, monotonic timer: half to one and a half times the mean.
 
     Args:
-        discover: Looks for sweeps that need other weights this worker may load.
+        discover: Told which models have work, looks for weights among them that it may load.
         pins: Keys of the models served, each with its pin, or "" where it is not known yet.
         describe: What the list of workers shall say.
         finalise: Ends sweeps that are through.
@@ -41,7 +42,7 @@ class Heartbeat:
         *,
         queue: JobQueue,
         doorbell: Doorbell,
-        discover: Callable[[], None],
+        discover: Callable[[Collection[str]], None],
         pins: Callable[[], Mapping[str, str]],
         worker: str,
         describe: Callable[[], dict[str, object]],
@@ -63,6 +64,7 @@ class Heartbeat:
         self._stop = Event()
         self._ring = Event()
         self._news = Event()
+        self._unanswered = False
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -81,9 +83,21 @@ class Heartbeat:
         except QueueError as exc:
             logger.info("worker leaves unannounced", extra={"error": str(exc)})
 
-    def ring_soon(self) -> None:
-        """Wake other workers if there is more to claim; returns at once."""
-        self._ring.set()
+    def ring_soon(self, *, more: bool) -> None:
+        """After a claim, wake other workers if there is more to claim; returns at once.
+
+        A bell that was found waiting says that nobody is idle: it is not looked at again before the
+        next beat, and what is claimable not either. Whoever takes it rings after its own claim.
+
+        Args:
+            more: There is, of the model that was claimed; of others only a look can tell.
+        """
+        if len(self._pins()) > 1 or (more and not self._unanswered):
+            self._ring.set()
+
+    def answered(self) -> None:
+        """This worker has taken a bell: the next one is looked for after its first claim."""
+        self._unanswered = False
 
     def announce_soon(self) -> None:
         """Tell the pool what has changed before the timer would; returns at once."""
@@ -92,16 +106,20 @@ class Heartbeat:
 
     def ring_where_claimable(self) -> None:
         """One doorbell for each served model that has work for what is loaded here."""
-        for model in self.claimable():
-            self._doorbell.ring(model)
+        self._ring_where_claimable(self._queue.look())
 
     def claimable(self) -> list[str]:
         """The served models that have work for what is loaded here."""
-        models = [
-            model for model, pin in self._pins().items() if self._queue.claimable(model, pin=pin)
-        ]
+        return self._claimable(self._queue.look())
+
+    def _claimable(self, look: Look) -> list[str]:
+        models = [model for model, pin in self._pins().items() if look.claimable(model, pin)]
         self._on_work(models)
         return models
+
+    def _ring_where_claimable(self, look: Look) -> None:
+        rung = [self._doorbell.ring(model) for model in self._claimable(look)]
+        self._unanswered = bool(rung) and not any(rung)
 
     def _announce_for_now(self) -> None:
         self._announce(ANNOUNCED_FOR * 1.5 * self._mean_seconds)
@@ -124,11 +142,14 @@ class Heartbeat:
                     self._try(self.ring_where_claimable)
 
     def _beat(self) -> None:
-        self._discover()
+        look = self._queue.look()
+        self._discover(look.models)
         self._announce_for_now()
-        self._queue.reap(REAPED)
-        self.ring_where_claimable()
-        self._finalise()
+        if look.expired:
+            self._queue.reap(REAPED)
+        self._ring_where_claimable(look)
+        if look.finalise_items or look.expired:  # some of the expired may have been such items
+            self._finalise()
 
     def _try(self, action: Callable[[], None]) -> None:
         try:

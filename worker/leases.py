@@ -13,7 +13,7 @@ from shared.queue import Claim, JobQueue, JobRef
 
 Phase = Literal["queued", "gpu", "uploading"]
 
-CANCEL_POLL_SECONDS = 1.0
+CANCEL_POLL_SECONDS = 2.0
 """How soon a cancelled sweep is noticed."""
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class Lease:
         claim: What was claimed.
         phase: What is being done with it; bounds how long it can be renewed.
         lost: The queue has given the jobs to others, or will; rendering on is a waste.
+        over: Everything it held is committed: it has ended, and need not be renewed or released.
         cancelled: Sweeps of the claim that nobody wants any more.
     """
 
@@ -33,6 +34,7 @@ class Lease:
         self.claim = claim
         self.phase: Phase = "queued"
         self.lost = False
+        self.over = False
         self.cancelled: frozenset[str] = frozenset()
         self.renew_at = 0.0
         self._users = 1
@@ -122,7 +124,7 @@ class LeaseKeeper:
             return
         with self._lock:
             self._leases.pop(lease.claim.token, None)
-        if lease.lost:
+        if lease.lost or lease.over:
             return
         try:
             self._queue.release(lease.claim.token)
@@ -165,13 +167,15 @@ class LeaseKeeper:
 
     def _renew_due(self) -> None:
         for lease in self.held():
-            if lease.lost or time.monotonic() < lease.renew_at:
+            if lease.lost or lease.over or time.monotonic() < lease.renew_at:
                 continue
             try:
                 self._queue.renew(
                     lease.claim.token, lease_seconds=self.lease_seconds, phase=lease.phase
                 )
             except LeaseLost:
+                if lease.over:  # by a commit that was under way
+                    continue
                 self.lose(lease)
                 logger.warning("lease lost", extra={"token": lease.claim.token})
             else:

@@ -199,6 +199,7 @@ def load_pipeline(
             f"model {source.model!r} can't be read: {error}; check the folder's permissions"
         ) from error
     pipeline = base.another()
+    tuning.take_back(pipeline)
     adapters, refusal = put_in(pipeline, parts, dtype, base, prints.get("loras", []))
     pipeline.set_progress_bar_config(disable=True)
     try:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol
 
+import psutil
 import torch
 
-from worker.room import CGROUP, container_free_bytes
+from worker.room import main_memory_free_bytes
 
 SAMPLE_SECONDS = 0.005
 """Between two looks at a resident set: finer than a denoising step of a small model."""
-
-STATUS = Path("/proc/self/statm")
-MEMORY = Path("/proc/meminfo")
 
 
 class Memory(Protocol):
     """One device's memory as one process sees it."""
 
-    def available(self) -> int | None:
+    def available(self) -> int:
         """Bytes that this process could hold in all, what it holds now included."""
 
     def start(self) -> None:
         """Begin to watch."""
 
     def stop(self) -> int | None:
-        """Most bytes that were held since `start`; None where nobody can tell."""
+        """Most bytes that were held since `start`; None if nothing was watched."""
 
 
 def memory_of(device: torch.device) -> Memory:
@@ -38,9 +34,7 @@ def memory_of(device: torch.device) -> Memory:
         return CudaMemory(device)
     if device.type == "mps":
         return SampledMemory(torch.mps.driver_allocated_memory, torch.mps.recommended_max_memory)
-    if STATUS.exists():
-        return SampledMemory(resident_bytes, reachable_bytes)
-    return UnknownMemory()
+    return SampledMemory(resident_bytes, reachable_bytes)
 
 
 class CudaMemory:
@@ -53,7 +47,7 @@ class CudaMemory:
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def available(self) -> int | None:
+    def available(self) -> int:
         """Free now, by whatever is on the device, and what this process has reserved."""
         free, _ = torch.cuda.mem_get_info(self._device)
         return int(free + torch.cuda.memory_reserved(self._device))
@@ -79,7 +73,7 @@ class SampledMemory:
         self._over = Event()
         self._thread: Thread | None = None
 
-    def available(self) -> int | None:
+    def available(self) -> int:
         """As it is now; others may take of it."""
         return self._available()
 
@@ -105,28 +99,11 @@ class SampledMemory:
             self._peak = max(self._peak, self._held())
 
 
-class UnknownMemory:
-    """A system that does not tell: batches are sized by their time, and by what fails to fit."""
-
-    def available(self) -> int | None:
-        """Not known."""
-        return None
-
-    def start(self) -> None:
-        """Nothing to watch."""
-
-    def stop(self) -> int | None:
-        """Not known."""
-        return None
-
-
 def resident_bytes() -> int:
-    """Of this process, by the kernel's count of pages."""
-    return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    """What this process holds."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def reachable_bytes() -> int:
     """What this process could come to hold: its own, and what the machine or container has left."""
-    fields = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
-    left = int(fields["MemAvailable"].split()[0]) * 1024
-    return resident_bytes() + max(0, min(left, container_free_bytes(CGROUP, left)))
+    return resident_bytes() + main_memory_free_bytes()

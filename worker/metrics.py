@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
 
 from prometheus_client import ProcessCollector
@@ -16,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from shared.metric_families import counter, family, gauge, histogram, new_registry
 from shared.metric_table import OUTCOMES, STAGES
+from shared.version import own_version
 from worker.health import Health
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class WorkerMetrics:
 
     def describe(self, *, worker: str, device: str, memory: Callable[[], DeviceMemory]) -> None:
         """Tell who this is, and where to ask for the device's memory."""
-        self._asked.info = (worker, device, _version())
+        self._asked.info = (worker, device, own_version())
         self._asked.memory = memory
 
     def of(self, model: str) -> ModelMetrics:
@@ -179,10 +179,3 @@ class _Asked(Collector):
         for name in ("allocated", "reserved", "free", "limit"):
             value = getattr(memory, name)
             yield family(f"seedbed_worker_device_memory_{name}_bytes", [((), value)])
-
-
-def _version() -> str:
-    try:
-        return version("seedbed")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"

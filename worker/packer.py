@@ -37,6 +37,22 @@ class Traits:
     two_halves: bool = True
     own_texts: bool = True
 
+    def size(self, job: Job) -> tuple[int, int]:
+        """Height and width in pixels; the checkpoint's own where the job leaves it open."""
+        return job.height or self.native_height, job.width or self.native_width
+
+    def scheduler(self, job: Job) -> str:
+        """Class name."""
+        return job.scheduler or self.native_scheduler
+
+    def takes_eta(self, job: Job) -> bool:
+        """Whether ``eta`` acts on it."""
+        return self.scheduler(job) in self.eta_schedulers
+
+    def has_two_halves(self, job: Job) -> bool:
+        """Whether it is rendered guided and unguided; else what acts on the difference can't."""
+        return job.guided and self.two_halves
+
 
 def pack(jobs: Sequence[Job], *, traits: Traits, max_rows: int) -> list[list[int]]:
     """Group jobs by all that a batch shares, in order, at most ``max_rows`` to a batch.
@@ -64,28 +80,27 @@ def fixed_jobs(job: Job, traits: Traits) -> int:
     """
     if not traits.own_texts:
         return 1
-    return FIXED_ROWS // (2 if job.guided and traits.two_halves else 1)
+    return FIXED_ROWS // (2 if traits.has_two_halves(job) else 1)
 
 
 def shared_by_a_batch(job: Job, traits: Traits) -> Hashable:
     """The fields of a job that its whole batch must agree on; those that can't act are left out."""
-    scheduler = job.scheduler or traits.native_scheduler
     any_guidance = traits.guidance_per_row
+    two_halves = traits.has_two_halves(job)
     return (
-        job.height or traits.native_height,
-        job.width or traits.native_width,
-        scheduler,
+        traits.size(job),
+        traits.scheduler(job),
         job.scheduler_config,
         job.timesteps or job.sigmas or job.num_inference_steps,
         job.timesteps is None,
         job.guided,
         None if any_guidance else job.guidance_scale,
-        job.guidance_rescale if job.guided else 0.0,
-        job.eta if scheduler in traits.eta_schedulers else 0.0,
+        job.guidance_rescale if two_halves else 0.0,
+        job.eta if traits.takes_eta(job) else 0.0,
         job.generator_device,
         kind_of(job),
         strength_of(job),
         job.latents is None,
         (job.loras, job.safety_checker, job.clip_skip, job.reproducible),
-        traits.negative_per_row or not job.guided or job.negative_prompt is None,
+        traits.negative_per_row or not two_halves or job.negative_prompt is None,
     )

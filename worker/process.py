@@ -158,7 +158,7 @@ class WorkerProcess:
             sweeps=self._sweeps,
             draining=self._draining,
             grace_over=self._grace_over,
-            on_claim=self._heartbeat.ring_soon,
+            on_claim=lambda claim: self._heartbeat.ring_soon(more=claim.more),
             inputs=InputStore(self._storage),
             metrics=self._metrics,
         )
@@ -237,6 +237,7 @@ class WorkerProcess:
         if model not in self._sources:
             logger.error("doorbell for a model not served here", extra={"model": model})
             return 0
+        self._heartbeat.answered()
         chosen = self._next(model)
         rendered = 0 if chosen is None else self._take_turn(chosen)
         if not self._draining.is_set():

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import gc
 import logging
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
-from shared.errors import Cancelled, ModelError, OutOfMemory, RenderError, UnsupportedJob
+from shared.errors import Cancelled, OutOfMemory, RenderError, UnsupportedJob
 from shared.job import Job
-from worker.allocators import bytes_asked_for, bytes_text, says_out_of_memory
+from worker.allocators import bytes_asked_for, bytes_text
+from worker.faults import translate
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 A = TypeVar("A")
-
-REASON_LENGTH = 500
-"""Characters of a library's message that a failed job keeps."""
-
-BROKEN_DEVICE = ("cuda error", "device-side assert", "cudnn_status_execution_failed")
-"""Messages after which a process' CUDA context is of no more use to any job."""
 
 
 class RowCap:
@@ -133,44 +127,6 @@ def attempt(run: Callable[[A], T], argument: A) -> T | RenderError:
     except Exception as caught:  # noqa: BLE001 - one job's fault must not fail its mates
         # Leaving the block drops the traceback, whose frames hold every activation.
         return translate(caught)
-
-
-def translate(caught: Exception) -> RenderError:
-    """A fresh RenderError, without traceback, for whatever a pipeline call raised.
-
-    Raises:
-        ModelError: It was one, or it means that the device is broken.
-    """
-    if isinstance(caught, RenderError):
-        return type(caught)(*caught.args)
-    if isinstance(caught, ModelError):
-        raise caught
-    lines = [line.strip() for line in str(caught).splitlines() if line.strip()]
-    reason = f"{type(caught).__name__}: {lines[0] if lines else 'no message'}"[:REASON_LENGTH]
-    if isinstance(caught, torch.OutOfMemoryError | MemoryError):
-        return OutOfMemory(reason)
-    if isinstance(caught, RuntimeError):
-        text = str(caught).lower()
-        if says_out_of_memory(text):
-            return OutOfMemory(reason)
-        if any(words in text for words in BROKEN_DEVICE):
-            raise ModelError(f"this worker's device failed, restart the worker: {reason}")
-    return RenderError(reason)
-
-
-def settings_fault(caught: TypeError | ValueError, denoiser: object) -> UnsupportedJob | None:
-    """The error as one that no retry would change, if it came before the first denoising step.
-
-    What pipelines and schedulers check there are the job's own settings; numbers on the device
-    have no part in it yet.
-
-    Args:
-        denoiser: The model that is called at every step; None if it is not known.
-    """
-    frames = (frame for frame, _ in traceback.walk_tb(caught.__traceback__))
-    if denoiser is None or any(frame.f_locals.get("self") is denoiser for frame in frames):
-        return None
-    return UnsupportedJob(*translate(caught).args)
 
 
 def _does_not_fit(

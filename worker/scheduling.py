@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.errors import RenderError, UnsupportedJob
+from shared.job import Job
+from shared.mistakes import shown
+from shared.sampling import explicit_steps
+from shared.structured import listed, parsed
+from worker.locating import first_line
 
 SET_STEPS = "set_timesteps"
 RESERVED = frozenset({"noise_sampler_seed", "trained_betas"})
@@ -41,19 +46,31 @@ class Schedulers:
             name for name, cls in self._classes.items() if "eta" in _parameters(cls, "step")
         )
 
-    def make(
-        self, name: str | None, *, seeds: Sequence[int], changes: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Make the scheduler for one batch.
+    def for_batch(self, jobs: Sequence[Job]) -> Any:
+        """The scheduler for one batch, as its first job wants it.
+
+        Raises:
+            UnsupportedJob: The class does not suit this checkpoint, has no such setting, or can't
+                be told its steps.
+            RenderError: It needs a library that this worker lacks.
+        """
+        first = jobs[0]
+        if (steps := explicit_steps(first)) is not None:
+            self._check_explicit(first.scheduler, steps)
+        changes = parsed(first.scheduler_config)
+        return self._make(
+            first.scheduler,
+            seeds=[job.seed for job in jobs],
+            changes=changes if isinstance(changes, dict) else {},
+        )
+
+    def _make(self, name: str | None, *, seeds: Sequence[int], changes: Mapping[str, Any]) -> Any:
+        """Make one.
 
         Args:
             name: diffusers class name; None is the checkpoint's own.
             seeds: One per row, for schedulers that draw noise of their own.
             changes: What is different from the checkpoint's configuration.
-
-        Raises:
-            UnsupportedJob: The class does not suit this checkpoint, or has no such setting.
-            RenderError: It needs a library that this worker lacks.
         """
         name = name or self.native
         cls = self._classes.get(name)
@@ -65,7 +82,6 @@ class Schedulers:
         if "noise_sampler_seed" in _parameters(cls, "__init__"):
             # DPMSolverSDE ignores the generators and draws from torch's global one otherwise.
             own_noise["noise_sampler_seed"] = list(seeds)
-        changes = changes or {}
         _check_settings(cls, changes)
         try:
             return cls.from_config(self.config, **own_noise, **changes)
@@ -73,11 +89,13 @@ class Schedulers:
             raise RenderError(
                 f"scheduler {name!r} can't be used here: {_missing(error)}"
             ) from error
-        except (ArithmeticError, KeyError, TypeError, ValueError, NotImplementedError) as error:
+        except Exception as error:  # of its own arithmetic, on the CPU: the same everywhere
             what = f"scheduler_config {dict(changes)}" if changes else "this model's configuration"
-            raise UnsupportedJob(f"scheduler {name!r} refuses {what}: {error}") from error
+            raise UnsupportedJob(
+                f"scheduler {name!r} refuses {what}: {first_line(error)}"
+            ) from error
 
-    def check_explicit(self, name: str | None, argument: str) -> None:
+    def _check_explicit(self, name: str | None, argument: str) -> None:
         """Refuse ``timesteps`` or ``sigmas`` for a scheduler that can't be told its steps.
 
         Raises:
@@ -92,6 +110,18 @@ class Schedulers:
                 f"scheduler {name!r} takes no {argument}: use one of "
                 f"{', '.join(sorted(takers)) or 'another model'}"
             )
+
+
+def asked_of_scheduler(job: Job) -> str:
+    """What a job wants of its scheduler, for people."""
+    steps = explicit_steps(job)
+    if steps is None:
+        asked = f"num_inference_steps {job.num_inference_steps}"
+    else:
+        asked = f"{steps} {shown(listed(getattr(job, steps)))}"
+    if job.scheduler_config is None:
+        return asked
+    return f"{asked} and scheduler_config {shown(parsed(job.scheduler_config))}"
 
 
 def _check_settings(cls: type[Any], changes: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from shared.errors import ModelError
 from shared.pin import Pin
-from shared.queue import JobQueue
+from shared.queue import Claim, JobQueue
 from shared.storage import Storage
 from shared.worker_options import WorkerOptions
 from worker.batch_sizes import BatchSizes
@@ -29,7 +29,7 @@ from worker.kept_models import Footprint
 from worker.leases import LeaseKeeper
 from worker.loading import LoadedModel, load_pipeline
 from worker.locating import ModelSource, locate
-from worker.metrics import WorkerMetrics
+from worker.metrics import ModelMetrics, WorkerMetrics
 from worker.recording import Recorder
 from worker.room import PeakMemory, file_bytes, weights_bytes
 from worker.serving import Server
@@ -82,7 +82,7 @@ class ModelLoader:
         sweeps: Manifests of what was claimed.
         draining: Set: nothing new is started.
         grace_over: Set: what is on the GPU is dropped.
-        on_claim: Called when something was claimed.
+        on_claim: Told of each claim before its work begins.
         inputs: Init images and noise, of whichever model's jobs.
         metrics: What the worker counts.
         bases: Checkpoints that some loaded model is made of, as long as one is.
@@ -98,7 +98,7 @@ class ModelLoader:
     sweeps: ClaimedSweeps
     draining: Event
     grace_over: Event
-    on_claim: Callable[[], None]
+    on_claim: Callable[[Claim], None]
     inputs: InputStore
     metrics: WorkerMetrics
     bases: WeakValueDictionary[ModelSource, SharedBase] = field(default_factory=WeakValueDictionary)
@@ -122,30 +122,17 @@ class ModelLoader:
             InvalidSettings: A setting does not suit it.
         """
         started = time.perf_counter()
-        options = self.options
         leave_a_core(self.device)
         base = self.bases.get(_checkpoint(source))
         held = 0 if base is None else weights_bytes(base.pipeline)
-        loaded = load_as_told(source, options, self.device, base)
+        loaded = load_as_told(source, self.options, self.device, base)
         assert loaded.base is not None
-        if not (options.compile or options.offload):  # those set modules up for one pipeline
+        if _may_be_shared(self.options):
             self.bases[_checkpoint(source)] = loaded.base
         peak = PeakMemory(self.device)
         engine = StockEngine(loaded)
-        job = engine.typical_job(source.model)
-        batches = BatchSizes(
-            engine,
-            Calibrator(queue=self.queue, engine=engine, model=source.model, worker=self.worker),
-            # Of a model that can't be had, every job fails at once.
-            fixed=options.batch_size if loaded.refusal is None else 1,
-            first=job,
-        )
-        if options.compile and loaded.refusal is None:
-            compile_denoiser(engine, job, batches.current)
-        footprint = Footprint.guessed(whole := weights_bytes(loaded.base.pipeline, loaded.pipeline))
-        footprint = replace(footprint, weights_bytes=max(0, whole - held))
-        if taken := peak.bytes():
-            footprint = replace(footprint, working_bytes=taken)
+        batches = self._batches(engine)
+        weights = weights_bytes(loaded.base.pipeline, loaded.pipeline)
         logger.info(
             "model loaded",
             extra={
@@ -160,8 +147,38 @@ class ModelLoader:
         metrics = self.metrics.of(source.option)
         metrics.stage("load", time.perf_counter() - started)
         metrics.plan(batches.current)
+        storer = self._storer(key, loaded, metrics)
+        return ServedModel(
+            key=key,
+            loaded=loaded,
+            batches=batches,
+            server=self._server(key, engine, batches, storer, metrics),
+            storer=storer,
+            footprint=Footprint(
+                weights_bytes=max(0, weights - held),
+                working_bytes=peak.bytes() or Footprint.guessed(weights).working_bytes,
+            ),
+        )
+
+    def _batches(self, engine: StockEngine) -> BatchSizes:
+        """How large its batches are, measured if need be; what is to be compiled is compiled."""
+        loaded, model = engine.loaded, engine.loaded.source.model
+        job = engine.typical_job(model)
+        batches = BatchSizes(
+            engine,
+            Calibrator(queue=self.queue, engine=engine, model=model, worker=self.worker),
+            # Of a model that can't be had, every job fails at once.
+            fixed=self.options.batch_size if loaded.refusal is None else 1,
+            first=job,
+        )
+        if self.options.compile and loaded.refusal is None:
+            compile_denoiser(engine, job, batches.current)
+        return batches
+
+    def _storer(self, key: str, loaded: LoadedModel, metrics: ModelMetrics) -> Storer:
+        """What encodes, stores and commits its images."""
         pin = Pin.from_text(loaded.pin)
-        storer = Storer(
+        return Storer(
             queue=self.queue,
             storage=self.storage,
             pin=pin,
@@ -176,6 +193,17 @@ class ModelLoader:
             recorder=Recorder(self.storage, self.sweeps, key, pin),
             metrics=metrics,
         )
+
+    def _server(
+        self,
+        key: str,
+        engine: StockEngine,
+        batches: BatchSizes,
+        storer: Storer,
+        metrics: ModelMetrics,
+    ) -> Server:
+        """What claims its jobs and renders them."""
+        loaded = engine.loaded
         claimer = Claimer(
             queue=self.queue,
             storage=self.storage,
@@ -186,14 +214,14 @@ class ModelLoader:
             inputs=self.inputs,
             checks_safety=getattr(loaded.pipeline, "safety_checker", None) is not None,
         )
-        server = Server(
+        return Server(
             queue=self.queue,
             last_words_queue=self.last_words_queue,
             engine=engine,
             claimer=claimer,
             storer=storer,
             keeper=self.keeper,
-            watchdog=Watchdog(options.gpu_seconds),
+            watchdog=Watchdog(self.options.gpu_seconds),
             draining=self.draining,
             grace_over=self.grace_over,
             worker=self.worker,
@@ -201,14 +229,6 @@ class ModelLoader:
             batches=batches,
             on_claim=self.on_claim,
             metrics=metrics,
-        )
-        return ServedModel(
-            key=key,
-            loaded=loaded,
-            batches=batches,
-            server=server,
-            storer=storer,
-            footprint=footprint,
         )
 
 
@@ -222,6 +242,12 @@ def device_name(device: torch.device) -> str:
 def _checkpoint(source: ModelSource) -> ModelSource:
     """The same without what is put in."""
     return replace(source, vae=None, loras=())
+
+
+def _may_be_shared(options: WorkerOptions) -> bool:
+    """Compiled code, and the map that sequential offloading keeps layers in, are for the layers as
+    they were: a LoRA that is put in later would undo them for every other set."""
+    return not options.compile and options.offload != "sequential"
 
 
 def load_as_told(

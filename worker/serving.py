@@ -17,7 +17,7 @@ from shared.errors import (
     StorageError,
     UnsupportedJob,
 )
-from shared.queue import JobQueue, JobRef
+from shared.queue import Claim, JobQueue, JobRef
 from worker.batch_sizes import BatchSizes
 from worker.claiming import ClaimedJob, Claimer, Prepared
 from worker.engine import Rendered, StockEngine
@@ -30,6 +30,11 @@ from worker.watchdog import Watchdog
 
 RETRY_SECONDS = 1.0
 """Between looks at a queue that does not answer."""
+
+RATE_SECONDS = 10.0
+"""How long the pool is not told again what a lane and recipe takes, unless that has changed ..."""
+RATE_CHANGE = 0.1
+"""... by more than this share."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +57,7 @@ class Server:
         worker: str,
         model: str,
         batches: BatchSizes,
-        on_claim: Callable[[], None],
+        on_claim: Callable[[Claim], None],
         metrics: ModelMetrics,
     ) -> None:
         self._queue = queue
@@ -69,6 +74,7 @@ class Server:
         self._batches = batches
         self._on_claim = on_claim
         self._metrics = metrics
+        self._told: tuple[str, str, float, float] | None = None
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="claimer")
 
     def serve(self, budget_seconds: float, *, lane_seconds: float = 0.0) -> int:
@@ -103,7 +109,7 @@ class Server:
                     self._storer.flush()
                 elif time.monotonic() < deadline + lane_seconds:
                     ahead = self._claim_ahead()
-                self._on_claim()
+                self._on_claim(prepared.lease.claim)
                 rendered += self._work(prepared)
                 if solo and time.monotonic() < deadline + lane_seconds:
                     ahead = self._claim_ahead()
@@ -297,6 +303,12 @@ class Server:
 
     def _record_rate(self, lease: Lease, seconds: float, items: Sequence[ClaimedJob]) -> None:
         claim = lease.claim
+        now = time.monotonic()
+        match self._told:
+            case (claim.lane, claim.recipe, at, told) if (
+                now < at + RATE_SECONDS and abs(seconds - told) <= RATE_CHANGE * told
+            ):
+                return
         try:
             self._queue.record_rate(
                 self._model,
@@ -307,3 +319,5 @@ class Server:
             )
         except QueueError as exc:
             logger.debug("rate not recorded", extra={"error": str(exc)})
+        else:
+            self._told = (claim.lane, claim.recipe, now, seconds)

@@ -227,7 +227,11 @@ class Storer:
             for (sweep_id, epoch), items in by_sweep.items()
         ]
         token = lease.claim.token
-        if self._insist(lambda: self._queue.commit(token, groups), token):
+
+        def commit() -> None:
+            lease.over |= self._queue.commit(token, groups).lease_over
+
+        if self._insist(commit, token):
             self._metrics.stage("commit", time.perf_counter() - started)
             stored = 0 if reused else sum(receipt.bytes for receipt in receipts.values())
             outcome = "reused" if reused else "rendered"

@@ -71,6 +71,11 @@ class Tuning:
                 "leave it out"
             )
 
+    def take_back(self, pipeline: Any) -> None:
+        """Undo `place` on modules that another pipeline has too: parts go into bare ones."""
+        if self.offload == "model":
+            pipeline.remove_all_hooks()
+
     def place(self, pipeline: Any, device: torch.device) -> None:
         """Bring the weights to where they are used from."""
         if self.channels_last:

@@ -10,10 +10,10 @@ import click
 
 from producer.cli.help import SectionCommand, examples
 from producer.cli.output import json_option, one_line, plain, print_json, print_table, say
+from producer.cli.png_path import PngPath
 from producer.cli.settings_options import pool_client
 from producer.client import Client
 from producer.model_folder import absolute_model
-from shared.errors import InvalidInput
 
 if TYPE_CHECKING:
     from shared.capacity import Capacity
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     epilog=examples("seedbed capacity", "seedbed capacity --model demo --png capacity.png"),
 )
 @click.option("--model", help="only of this one, as a worker names it")
-@click.option(
-    "--png", type=click.Path(path_type=Path), metavar="FILE", help="draw the curves as well"
-)
+@click.option("--png", type=PngPath(), metavar="FILE", help="draw the curves as well")
 @pool_client
 @json_option
 def capacity(model: str | None, png: Path | None, client: Client, as_json: bool) -> None:
@@ -38,8 +36,6 @@ def capacity(model: str | None, png: Path | None, client: Client, as_json: bool)
     nearly as quick as any; the cap is the most that were seen to fit. A guided image takes two
     rows of the denoising model.
     """
-    if png is not None and png.suffix.lower() != ".png":
-        raise InvalidInput(f"--png {str(png)!r} is no PNG: name a file that ends in .png")
     model = None if model is None else absolute_model(model)
     found = [item for item in client.capacities() if model in (None, item.model)]
     drawn = 0
@@ -64,7 +60,7 @@ def capacity(model: str | None, png: Path | None, client: Client, as_json: bool)
 
 
 def _tell(found: list[Capacity]) -> None:
-    from producer.capacity_plot import plot_lines, plots
+    from producer.capacity_bars import plot_lines, plots
 
     if not found:
         return

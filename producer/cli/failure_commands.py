@@ -16,7 +16,7 @@ from producer.cli.sweep_argument import sweep_argument
 from producer.client import Client
 
 if TYPE_CHECKING:
-    from producer.dead_jobs import DeadJob
+    from producer.failures import DeadJob
 
 SHOWN = 20
 """Jobs printed unless told otherwise."""

@@ -17,6 +17,7 @@ from producer.cli.output import (
     print_table,
     say,
 )
+from producer.cli.png_path import PngPath
 from producer.cli.progress import counting
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
@@ -45,7 +46,7 @@ path_type = click.Path(path_type=Path)
 @sweep_argument
 @click.option("--where", metavar="CONDITION", help="comparisons of columns; all jobs if not given")
 @click.option("--fetch", "folder", type=path_type, metavar="FOLDER", help="download the images")
-@click.option("--grid", "sheet", type=path_type, metavar="FILE", help="draw a contact sheet")
+@click.option("--grid", "sheet", type=PngPath(), metavar="FILE", help="draw a contact sheet")
 @limit_option(SHOWN)
 @pool_client
 @json_option

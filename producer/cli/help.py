@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 EXAMPLES = "Examples:"
+HELP_NAMES = ["-h", "--help"]
+"""How help is asked for."""
 
 
 class SectionOption(click.Option):
@@ -19,6 +21,11 @@ class SectionOption(click.Option):
 
 class SectionCommand(click.Command):
     """Lists its own options first, then each section's."""
+
+    def __init__(self, **given: Any) -> None:
+        # On the command itself: click keeps the help option of the first context it meets, which
+        # may be one without the group above.
+        super().__init__(context_settings={"help_option_names": HELP_NAMES}, **given)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the option sections of ``--help``."""

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Whole
 from producer.cli.output import json_option, one_line, plain, print_json, say, size_text
+from producer.cli.png_path import PngPath
 from producer.cli.progress import counting
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
+from producer.grid_plan import CELL_RANGE
 
 if TYPE_CHECKING:
     from producer.client import Client
@@ -36,11 +39,13 @@ out_type = click.Path(path_type=Path)
 @sweep_argument
 @click.option("--x", metavar="FIELD", multiple=True, help="along the top; repeat it to nest")
 @click.option("--y", metavar="FIELD", multiple=True, help="along the side; repeat it to nest")
-@click.option("--out", type=out_type, help="the PNG (default: NAME/contact-sheet.png)")
-@click.option("--cell", "cell_pixels", type=int, metavar="PIXELS", help="size of one image")
 @click.option(
-    "--pages", type=click.IntRange(min=1), help="most pages to draw  [default: 32]", metavar="N"
+    "--out", type=PngPath(), metavar="FILE", help="the PNG (default: NAME/contact-sheet.png)"
 )
+@click.option(
+    "--cell", "cell_pixels", type=Whole(*CELL_RANGE), metavar="PIXELS", help="size of one image"
+)
+@click.option("--pages", type=Whole(1), help="most pages to draw  [default: 32]", metavar="N")
 @click.option("--font", type=out_type, help="font file for labels", metavar="FILE")
 @pool_client
 @json_option

@@ -6,16 +6,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from producer.cli.capacity_command import capacity
 from producer.cli.doctor_command import doctor
 from producer.cli.failure_commands import failures, retry
 from producer.cli.find_command import find
-from producer.cli.help import OrderedGroup, examples
+from producer.cli.help import HELP_NAMES, OrderedGroup, examples
 from producer.cli.image_commands import fetch, grid, show
 from producer.cli.metrics_command import metrics
 from producer.cli.models_command import models
@@ -25,31 +25,26 @@ from producer.cli.run_commands import down, run, up
 from producer.cli.schema_command import schema
 from producer.cli.submit_commands import plan, submit
 from producer.cli.sweep_commands import cancel, delete, ls, pause, resume, status, watch
+from producer.cli.usage import usage_sentence
 from producer.cli.verify_command import verify
 from producer.cli.worker_command import worker
 from shared.errors import SeedbedError
 from shared.logs import configure_logging
+from shared.version import own_version
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
 
-def _version() -> str:
-    try:
-        return version("seedbed")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
-
-
 @click.group(
     cls=OrderedGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": HELP_NAMES, "max_content_width": 100},
     epilog=examples(
         'seedbed run -p "a red circle" --seed 0..7 --guidance-scale 1,4,7.5',
         "seedbed run sweep.yaml",
     ),
 )
-@click.version_option(_version(), prog_name="seedbed")
+@click.version_option(own_version(), prog_name="seedbed")
 @click.option("--debug", is_flag=True, help="log everything, and show tracebacks")
 @click.pass_context
 def cli(context: click.Context, debug: bool) -> None:
@@ -99,8 +94,11 @@ def _exit_code(arguments: list[str]) -> int:
     try:
         code: Any = cli.main(arguments, prog_name="seedbed", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as exc:
+    except NoArgsIsHelpError as exc:
         exc.show()
+        return exc.exit_code
+    except click.ClickException as exc:
+        click.echo(f"error: {usage_sentence(exc)}", err=True)
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

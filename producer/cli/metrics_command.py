@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Number, Whole
 from producer.cli.output import say
 from producer.cli.settings_options import Flags, find_pool, pool_options
+from producer.wishes import MOST_TARGET_SECONDS, MOST_WORKERS, Scaling
 from shared.metrics_server import DEFAULT_HOST, POOL_PORT
 
-PORT = click.IntRange(0, 65535)
 LOOK_AGAIN_SECONDS = 3600.0
 """Wakes the main thread now and then; a signal does it at once."""
 
@@ -27,7 +28,7 @@ LOOK_AGAIN_SECONDS = 3600.0
 )
 @click.option(
     "--port",
-    type=PORT,
+    type=Whole(0, 65535),
     default=POOL_PORT,
     show_default=True,
     envvar="SEEDBED_METRICS_PORT",
@@ -44,17 +45,21 @@ LOOK_AGAIN_SECONDS = 3600.0
 )
 @click.option(
     "--target-seconds",
-    type=float,
+    type=Number(0, MOST_TARGET_SECONDS),
     default=300.0,
     show_default=True,
     help="of work for each worker; several times what a worker takes to start",
 )
 @click.option(
-    "--max-workers", type=int, default=100, show_default=True, help="never more, for one model"
+    "--max-workers",
+    type=Whole(0, MOST_WORKERS),
+    default=100,
+    show_default=True,
+    help="never more, for one model",
 )
 @click.option(
     "--down-seconds",
-    type=float,
+    type=Number(0, MOST_TARGET_SECONDS),
     default=30.0,
     show_default=True,
     help="fewer are wanted when the backlog has been smaller for so long",
@@ -65,7 +70,8 @@ def metrics(flags: Flags, host: str, port: int, **scaling: Any) -> None:
 
     /metrics, /scale/MODEL (percent-encoded), /healthz and /readyz; docs/metrics.md has every name.
     """
-    from producer.exporter import Exporter, PoolReader, Scaling
+    from producer.exporter import Exporter
+    from producer.pool_reader import PoolReader
     from shared.queue import JobQueue
 
     wanted = Scaling(**scaling)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from producer.cli.numbers import Whole
+
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON on stdout")
 
 
@@ -17,7 +19,7 @@ def limit_option(shown: int) -> Callable[[Callable[..., Any]], Callable[..., Any
     """``--limit`` of a listing of jobs, of which so many are printed unless told otherwise."""
     return click.option(
         "--limit",
-        type=click.IntRange(min=0),
+        type=Whole(0),
         default=shown,
         show_default=True,
         metavar="N",

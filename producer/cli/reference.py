@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from producer.cli.help import HELP_NAMES
 from producer.cli.main import cli
 
 WIDTH = 96
@@ -29,14 +30,12 @@ def reference() -> str:
 
 def help_of(command: click.Command, path: str) -> str:
     """What ``--help`` prints, at a fixed width."""
-    if hasattr(command, "_help_option"):
-        command._help_option = None  # click keeps that of whoever looked first, with other names
     context = click.Context(
         command,
         info_name=path,
         terminal_width=WIDTH,
         max_content_width=WIDTH,
-        help_option_names=cli.context_settings["help_option_names"],
+        help_option_names=HELP_NAMES,
     )
     return command.get_help(context)
 

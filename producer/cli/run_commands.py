@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Whole
 from producer.cli.output import one_line, say
 from producer.cli.progress import WaitNotes, counting, following
 from producer.cli.settings_options import Flags, given_settings, pool_options, setting_options
@@ -25,9 +26,10 @@ from producer.model_folder import (
 from producer.models import Weights, weights_of
 from producer.naming import folder_of
 from producer.waiting import Waits
-from shared.errors import ModelError
+from producer.writing import check_folder
+from shared.errors import InvalidSettings, ModelError
 from shared.fields import DEMO_MODEL
-from shared.worker_options import split_model
+from shared.worker_options import MOST_AT_ONCE, split_model
 
 if TYPE_CHECKING:
     from producer.run_pool import RunPool
@@ -40,7 +42,7 @@ SHEET_PAGES = 4
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what can be said of the embedded stack's worker."""
-    batch = click.option("--batch-size", type=click.IntRange(1, 1024), help="images a batch")
+    batch = click.option("--batch-size", type=Whole(1, MOST_AT_ONCE), help="images a batch")
     device = click.option("--device", help="cuda, mps or cpu; the best there is if not given")
     return batch(device(command))
 
@@ -78,6 +80,10 @@ def run(
 
     sweep = make_sweep(refine({"model": DEMO_MODEL}, values))
     settings = given_settings(flags)
+    folder = out or folder_of(sweep.manifest)
+    check_folder(folder)
+    if settings.redis_url is not None:
+        _refuse_worker_options(device, batch_size)
     weights = weights_of(sweep.layout)
     if settings.redis_url is None:
         for item in weights:
@@ -92,7 +98,7 @@ def run(
             status, missing = _render(pool, sweep, weights, retry)
             complete = True
             if status.done or not missing:
-                complete = _collect(pool, sweep, out or folder_of(sweep.manifest), file_name)
+                complete = _collect(pool, sweep, folder, file_name)
             failures = pool.client.failures(sweep.id)
     except KeyboardInterrupt:
         say("stopped; nothing is lost: run it again and it goes on")
@@ -116,7 +122,7 @@ def run(
 @click.option("--allow", multiple=True, help="pattern of more of all three, such as 'owner/*'")
 @click.option(
     "--metrics-port",
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     help="serve the pool's metrics there; 9640, or any free one where that is taken, if not given",
 )
 @worker_options
@@ -184,6 +190,16 @@ def worker_args(device: str | None, batch_size: int | None) -> list[str]:
     """Arguments of ``seedbed worker``."""
     given = {"--device": device, "--batch-size": batch_size}
     return [f"{option}={value}" for option, value in given.items() if value is not None]
+
+
+def _refuse_worker_options(device: str | None, batch_size: int | None) -> None:
+    for option, value in (("--device", device), ("--batch-size", batch_size)):
+        if value is not None:
+            raise InvalidSettings(
+                f"{option} is of the worker that a run starts, and SEEDBED_REDIS_URL names a pool "
+                f"with workers of its own: leave {option} out, or set SEEDBED_REDIS_URL= for a run "
+                f"on this machine"
+            )
 
 
 def _render(

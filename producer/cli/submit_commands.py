@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Number
 from producer.cli.output import (
     json_option,
     one_line,
@@ -67,7 +68,7 @@ def submit(values: Values, flags: Flags, as_json: bool) -> None:
 )
 @sweep_options
 @pool_options
-@click.option("--price-per-hour", type=click.FloatRange(min=0), help="of one worker")
+@click.option("--price-per-hour", type=Number(0), help="of one worker")
 @click.option("--check-storage", is_flag=True, help="count the images that exist already")
 @json_option
 def plan(

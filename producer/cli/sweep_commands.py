@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Number
 from producer.cli.output import (
     json_option,
     one_line,
@@ -21,10 +22,11 @@ from producer.cli.output import (
 from producer.cli.progress import WaitNotes, following
 from producer.cli.settings_options import pool_client
 from producer.cli.sweep_argument import sweep_argument
-from producer.client import Client, JobFailure
+from producer.client import Client
 from producer.waiting import Waits
 
 if TYPE_CHECKING:
+    from producer.failures import JobFailure
     from shared.queue import SweepStatus
 
 SHOWN_FAILURES = 20
@@ -63,7 +65,7 @@ def status(sweep: str, client: Client, as_json: bool) -> None:
 @sweep_argument
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Number(0),
     default=math.inf,
     metavar="SECONDS",
     help="exit 3 after this long",

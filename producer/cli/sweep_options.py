@@ -41,6 +41,11 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         like = given.pop("like")
         column, wildcards = given.pop("prompt_column"), given.pop("wildcards")
         said = {name: given.pop(name) for name in list(given) if name in _NAMES}
+        if column is not None and not said.get("prompt_file"):
+            raise InvalidSweep(
+                "--prompt-column goes with --prompt-file: give one, or leave --prompt-column out",
+                field="prompt",
+            )
         values = _prompts(
             {name: value for name, value in said.items() if value not in (None, ())}, column
         )

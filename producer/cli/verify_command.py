@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Whole
 from producer.cli.output import json_option, one_line, plain, print_json, print_table, say
 from producer.cli.progress import counting
 from producer.cli.settings_options import pool_client
@@ -35,7 +36,7 @@ SAMPLE = 4
 @sweep_argument
 @click.option(
     "--sample",
-    type=click.IntRange(min=1),
+    type=Whole(1),
     default=SAMPLE,
     show_default=True,
     metavar="N",
@@ -43,14 +44,14 @@ SAMPLE = 4
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=Whole(0),
     default=0,
     show_default=True,
     help="of the sample: the same seed, the same images",
 )
 @click.option(
     "--max-levels",
-    type=click.IntRange(0, 255),
+    type=Whole(0, 255),
     metavar="N",
     help=f"how far an image may be off, of 255  [default: {MAX_LEVELS}; 0 in a reproducible sweep]",
 )

@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 import click
 
 from producer.cli.help import SectionCommand, examples
+from producer.cli.numbers import Number, Whole
 from producer.cli.output import json_option
 from producer.cli.settings_options import Flags, find_pool, pool_options
 from producer.model_folder import absolute_model, absolute_part
 from shared.errors import InvalidSettings
 from shared.settings import Settings
-from shared.worker_options import VARIABLE, WorkerOptions
+from shared.worker_options import LEAST_SECONDS, MOST_AT_ONCE, MOST_SECONDS, VARIABLE, WorkerOptions
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate")
 DEFAULT = WorkerOptions(models=("demo",))
@@ -26,7 +27,8 @@ DEFAULT = WorkerOptions(models=("demo",))
 def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     option = "--" + name.replace("_", "-")
     default = getattr(DEFAULT, name)
-    return click.option(option, type=float, default=default, show_default=True, help=text)
+    kind = Number(LEAST_SECONDS[name], MOST_SECONDS)
+    return click.option(option, type=kind, default=default, show_default=True, help=text)
 
 
 @click.command(
@@ -47,7 +49,9 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @click.option("--lora", "loras", multiple=True, help="a LoRA that jobs may ask for; repeatable")
 @click.option("--allow", multiple=True, help="pattern of more of all three, such as 'owner/*'")
 @click.option("--single-file-config", help="folder whose configuration a .safetensors file takes")
-@click.option("--batch-size", type=int, help="images a batch; measured if not given")
+@click.option(
+    "--batch-size", type=Whole(1, MOST_AT_ONCE), help="images a batch; measured if not given"
+)
 @click.option("--device", help="cuda, mps or cpu; the best there is if not given")
 @click.option("--dtype", help="float16, bfloat16 or float32; the device's usual if not given")
 @click.option(
@@ -68,7 +72,11 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @click.option("--offload", help="model or sequential: weights wait in the CPU's memory")
 @click.option("--autocast", help="float16 or bfloat16, operation by operation; changes pixels")
 @click.option("--compile", is_flag=True, help="torch.compile the denoiser before it is ready")
-@click.option("--keep-models", type=int, help="models loaded at once; as many as fit if not given")
+@click.option(
+    "--keep-models",
+    type=Whole(1, MOST_AT_ONCE),
+    help="models loaded at once; as many as fit if not given",
+)
 @click.option("--show", is_flag=True, help="tell what would be in force and why, and end")
 @json_option
 @_seconds("lease_seconds", "a claim's lifetime between renewals")
@@ -78,7 +86,7 @@ def _seconds(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..
 @_seconds("timer_seconds", "mean time between looks for work")
 @click.option(
     "--metrics-port",
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     envvar="SEEDBED_METRICS_PORT",
     show_envvar=True,
     help="answer Prometheus and probes there; off if not given, 0 is any free port",

@@ -3,39 +3,33 @@
 ``Stack`` starts it in a session of its own and holds the other end of its standard input. When
 that closes, for whatever reason and however suddenly, the keeper ends the stack in order. It has
 one thread and imports neither boto3 nor Celery, so it is there in a moment and has little to
-fail at.
-
-    stdin   one line, the plan; its end means: stop, unless others use the stack
-    stdout  one JSON object a line: see ``Keeper._say``
-    signals SIGUSR1: stay when stdin ends; SIGTERM: stop, a second one: at once;
-            SIGINT and SIGHUP are not for it
+fail at. What it is told, and tells, is in orders.py.
 
 A keeper of a worker alone adds it to a stack that another keeps, and ends with that stack.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import select
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from producer.services.metrics_process import NAME as METRICS
 from producer.services.metrics_process import metrics_service
+from producer.services.orders import Orders, read_line
+from producer.services.plan import Plan
 from producer.services.redis_server import redis_service
+from producer.services.restarts import Restarts
 from producer.services.s3_server import BUCKET, remove_leftovers, s3_service
 from producer.services.service import Child, Service, free_port
 from producer.services.state import FolderLock, Process, State, end_orphans, write_children
 from producer.services.worker_process import worker_service
 from shared.errors import InvalidInput, SeedbedError, ServiceError
-from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +51,8 @@ HURRIED_SECONDS = 1.0
 OTHERS_SECONDS = 35.0
 """For the workers that others have added to end: they notice within half a second, and drain."""
 
-EARLY_SECONDS = 60.0
-"""A process that ends sooner after its start has not really started."""
-
-MAX_EARLY_ENDS = 4
-"""Restarts, with pauses of 1, 2, 4 and 8 s, after which a service is given up."""
-
 SERVING = b" listening "
 """What a worker logs when it has loaded its model."""
-
-MAX_SERVED_ENDS = 100
-"""The same of workers that had begun to serve: a job that kills its worker does it five times
-before it is given up, and a sweep may have several."""
 
 SERVERS = ("s3", "redis")
 """In the order of their end."""
@@ -82,69 +66,52 @@ class Leaving(Exception):
 
 
 class Keeper:
-    """One stack, or one more worker for a stack that somebody else keeps.
+    """Keeps what its plan says, until its orders are to end."""
 
-    Args:
-        plan: ``data_dir``; ``settings``: the pool's, as a mapping of Settings' fields;
-            ``worker``: its command line, None for no worker; ``models``: what it serves;
-            ``metrics_port``: of the exporter, None for no exporter; ``worker_only``.
-    """
-
-    def __init__(self, plan: dict[str, object]) -> None:
-        self._data_dir = Path(str(plan["data_dir"]))
-        given = plan["settings"]
-        assert isinstance(given, dict)
-        self._settings = Settings(**{**given, "data_dir": self._data_dir})
-        models, command = plan["models"], plan["worker"]
-        self._models = tuple(map(str, models)) if isinstance(models, list) else ()
-        self._worker = tuple(map(str, command)) if isinstance(command, list) else None
-        port = plan.get("metrics_port")
-        self._metrics_port = port if isinstance(port, int) else None
-        self._worker_only = bool(plan["worker_only"])
+    def __init__(self, plan: Plan, orders: Orders) -> None:
+        self._plan = plan
+        self._orders = orders
+        self._settings = plan.settings
+        self._data_dir = plan.settings.data_dir
         self._folder = Path.cwd()
         self._environ = dict(os.environ)
         self._children: dict[str, Child] = {}
-        self._early_ends: dict[str, int] = {}
-        self._served_ends: dict[str, int] = {}
+        self._restarts = Restarts()
         self._restart_at: dict[str, tuple[float, Service]] = {}
         self._state: State | None = None
         self._users: FolderLock | None = None
         self._workers = FolderLock(self._data_dir / "workers.lock")
-        self._lifeline: int | None = sys.stdin.fileno()
-        self._stay = False
         self._told_shared = False
-        self._terms = 0
         self._stopped_by_signal = False
-        self._wake = self._take_signals()
 
     def run(self) -> int:
         """Until somebody ends it; returns the exit code."""
         lock: FolderLock | None = None
         try:
-            if self._worker_only:
+            if self._plan.worker_only:
                 self._workers.acquire(shared=True)
                 self._start_worker(name=f"worker-{os.getpid()}")
             else:
                 lock = FolderLock(self._data_dir / "stack.lock")
                 if not lock.acquire():
-                    self._say("busy")
+                    self._orders.say("busy")
                     return 0
                 self._start_stack()
-            self._say("ready")
+            self._orders.say("ready")
             while not self._leaving():
-                self._sleep(LOOK_SECONDS)
+                self._orders.wait(LOOK_SECONDS)
                 self._look_after_children()
             return 0
         except Leaving:
             return 0
         except SeedbedError as exc:
             logger.error("the stack ends", exc_info=exc)
-            self._say("failed", message=str(exc), refused=isinstance(exc, InvalidInput))
+            self._orders.say("failed", message=str(exc), refused=isinstance(exc, InvalidInput))
             return 1
         except OSError as exc:
             logger.error("the stack ends", exc_info=exc)
             message = f"the stack in {self._data_dir} cannot be kept: {exc}"
-            self._say("failed", message=message, refused=False)
+            self._orders.say("failed", message=message, refused=False)
             return 1
         finally:
             self._stop()
@@ -183,12 +150,12 @@ class Keeper:
             secret_key=secret_key,
         )
         self._start_worker(name="worker")
-        if self._metrics_port is not None:
+        if self._plan.metrics_port is not None:
             self._start(
                 metrics_service(
                     self._data_dir,
                     self._settings,
-                    port=self._metrics_port,
+                    port=self._plan.metrics_port,
                     folder=self._folder,
                     environ=self._environ,
                 )
@@ -202,17 +169,17 @@ class Keeper:
             bucket=BUCKET,
             pool=self._settings.pool,
             prefix=self._settings.prefix,
-            worker_models=self._models,
+            worker_models=self._plan.models,
         )
         self._state.write(self._data_dir)
 
     def _start_worker(self, *, name: str) -> None:
-        if self._worker is not None:
+        if self._plan.worker is not None:
             self._start(
                 worker_service(
                     self._data_dir,
                     self._settings,
-                    command=self._worker,
+                    command=self._plan.worker,
                     folder=self._folder,
                     environ=self._environ,
                     name=name,
@@ -221,7 +188,7 @@ class Keeper:
 
     def _start(self, service: Service) -> None:
         self._children[service.name] = Child(service)
-        if not self._worker_only:
+        if not self._plan.worker_only:
             pids = {name: child.process.pid for name, child in self._children.items()}
             write_children(self._data_dir, pids)
 
@@ -229,7 +196,7 @@ class Keeper:
         deadline = time.monotonic() + START_SECONDS
         waiting = list(services)
         while waiting:
-            self._sleep(POLL_SECONDS)
+            self._orders.wait(POLL_SECONDS)
             if self._leaving():
                 raise Leaving
             for service in tuple(waiting):
@@ -247,34 +214,37 @@ class Keeper:
     def _look_after_children(self) -> None:
         """Note which have ended, and start those again whose pause is over."""
         for name, child in tuple(self._children.items()):
-            if child.exit_code() is None:
-                continue
-            del self._children[name]
-            lived = time.monotonic() - child.since
-            is_worker = name not in SERVERS
-            served = is_worker and child.said(SERVING)
-            counted = self._served_ends if served else self._early_ends
-            early = counted.get(name, 0) + 1 if lived < EARLY_SECONDS else 0
-            counted[name] = early
-            logger.warning("%s %s after %.1f s", name, child.how_it_ended(), lived)
-            hopeless = early and is_worker and not served and child.exit_code() in (1, REFUSED)
-            if hopeless or early > (MAX_SERVED_ENDS if served else MAX_EARLY_ENDS):
-                message = _end_of(child, f"{lived:.0f} s after its start")
-                if name == METRICS:
-                    logger.error("no metrics any more: %s", message)
-                    continue
-                if not is_worker:
-                    raise ServiceError(message)
-                if child.exit_code() == REFUSED:
-                    message = _last_words(child) or message
-                self._lost_worker(message, refused=child.exit_code() == REFUSED)
-            else:
-                pause = float(2 ** (early - 1)) if early and not served else 0.0
-                self._restart_at[name] = (time.monotonic() + pause, child.service)
+            if child.exit_code() is not None:
+                del self._children[name]
+                self._note_end(child)
         for name, (moment, service) in tuple(self._restart_at.items()):
             if time.monotonic() >= moment:
                 del self._restart_at[name]
                 self._start(service)
+
+    def _note_end(self, child: Child) -> None:
+        name, code = child.service.name, child.exit_code()
+        lived = time.monotonic() - child.since
+        is_worker = name not in SERVERS
+        logger.warning("%s %s after %.1f s", name, child.how_it_ended(), lived)
+        pause = self._restarts.pause(
+            name,
+            lived_seconds=lived,
+            served=is_worker and child.said(SERVING),
+            gave_up=is_worker and code in (1, REFUSED),
+        )
+        if pause is not None:
+            self._restart_at[name] = (time.monotonic() + pause, child.service)
+            return
+        message = _end_of(child, f"{lived:.0f} s after its start")
+        if name == METRICS:
+            logger.error("no metrics any more: %s", message)
+        elif not is_worker:
+            raise ServiceError(message)
+        elif code == REFUSED:
+            self._lost_worker(_last_words(child) or message, refused=True)
+        else:
+            self._lost_worker(message, refused=False)
 
     def _lost_worker(self, message: str, *, refused: bool) -> None:
         """Go on without: what is stored and queued can still be asked for."""
@@ -282,28 +252,28 @@ class Keeper:
         if self._state is not None:
             self._state = replace(self._state, failure=message, refused=refused)
             self._state.write(self._data_dir)
-        self._say("worker_failed", message=message, refused=refused)
+        self._orders.say("worker_failed", message=message, refused=refused)
 
     def _leaving(self) -> bool:
-        if self._terms:
+        if self._orders.terms:
             self._stopped_by_signal = True
             return True
-        if self._worker_only:
+        if self._plan.worker_only:
             state = State.read(self._data_dir)
             if state is None or state.stopping:
                 return True
-        if self._lifeline is not None:
+        if not self._orders.alone:
             return False
         # Whoever started the stack is gone. Others may have joined; nobody can after this lock.
-        if not self._stay and (self._users is None or self._users.acquire()):
+        if not self._orders.stay and (self._users is None or self._users.acquire()):
             return True
         if not self._told_shared:
             self._told_shared = True
-            self._say("shared")
+            self._orders.say("shared")
         return False
 
     def _hurried(self) -> bool:
-        return self._terms > (1 if self._stopped_by_signal else 0)
+        return self._orders.terms > (1 if self._stopped_by_signal else 0)
 
     def _stop(self) -> None:
         if self._state is not None:
@@ -338,7 +308,7 @@ class Keeper:
                 logger.warning("%s is killed", name)
                 child.send(signal.SIGKILL)
                 killed = True
-            self._sleep(0.1)
+            self._orders.wait(0.1)
 
     def _wait_for_other_workers(self) -> None:
         """Those that joiners have added drain too; each has a keeper that holds the lock."""
@@ -346,44 +316,7 @@ class Keeper:
         while not self._workers.acquire() and not self._hurried():
             if time.monotonic() > deadline:
                 return
-            self._sleep(0.1)
-
-    def _sleep(self, seconds: float) -> None:
-        """Until something happens: a signal, a child's end, or news from whoever started us."""
-        sources = [self._wake] if self._lifeline is None else [self._wake, self._lifeline]
-        ready, _, _ = select.select(sources, [], [], seconds)
-        if self._wake in ready:
-            with suppress(BlockingIOError):
-                os.read(self._wake, 4096)
-        if self._lifeline in ready and self._lifeline is not None:
-            news = os.read(self._lifeline, 4096)
-            if not news:
-                self._lifeline = None
-
-    def _take_signals(self) -> int:
-        """Handle them all, so that none kills the keeper; returns what ``select`` wakes on."""
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        nothing: Callable[[int, object], None] = lambda *_: None  # noqa: E731
-        # Handlers, not SIG_IGN: that would be inherited by the children.
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, nothing)
-        signal.signal(signal.SIGTERM, self._count_term)
-        signal.signal(signal.SIGUSR1, self._note_stay)
-        return reader
-
-    def _count_term(self, *_: object) -> None:
-        self._terms += 1
-
-    def _note_stay(self, *_: object) -> None:
-        self._stay = True
-
-    def _say(self, event: str, **facts: object) -> None:
-        """ready | busy | shared | failed (message, refused) | worker_failed (message, refused)"""
-        with suppress(OSError):  # nobody listens any more
-            os.write(sys.stdout.fileno(), (json.dumps({"event": event, **facts}) + "\n").encode())
+            self._orders.wait(0.1)
 
 
 def _end_of(child: Child, when: str) -> str:
@@ -398,24 +331,11 @@ def _last_words(child: Child) -> str:
     return lines[-1].strip().removeprefix("seedbed worker: ").removeprefix("Error: ")
 
 
-def _read_plan() -> dict[str, object] | None:
-    """The first line of standard input, and not a byte more; None where it ends before."""
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = os.read(sys.stdin.fileno(), 1)
-        if not piece:
-            return None
-        line += piece
-    plan = json.loads(line)
-    assert isinstance(plan, dict)
-    return plan
-
-
 def main() -> int:
     """Entry point of ``python -m producer.services.keeper``."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s keeper %(message)s")
-    plan = _read_plan()
-    return Keeper(plan).run() if plan is not None else 0
+    line = read_line()
+    return 0 if line is None else Keeper(Plan.read(line), Orders()).run()
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from producer.services.plan import Plan
 from shared.errors import InvalidSettings, SeedbedError, ServiceError
 
 STOP_SECONDS = 120.0
@@ -32,23 +32,19 @@ class KeeperProcess:
         ended_in_order: Somebody else has ended it.
     """
 
-    def __init__(self, plan: Mapping[str, object], *, data_dir: Path) -> None:
-        """Start it; ``hear`` tells how that goes.
-
-        Args:
-            plan: What ``producer.services.keeper.Keeper`` takes.
-        """
+    def __init__(self, plan: Plan) -> None:
+        """Start it; ``hear`` tells how that goes."""
         self.failure: SeedbedError | None = None
         self.ended_in_order = False
-        self._data_dir = data_dir
-        self._log = data_dir / "logs" / "stack.log"
+        self._data_dir = plan.settings.data_dir
+        self._log = self._data_dir / "logs" / "stack.log"
         self._unread = b""
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 # It reads the folder from the plan; people read it in the process list.
-                [sys.executable, "-P", "-m", "producer.services.keeper", str(data_dir)],
+                [sys.executable, "-P", "-m", "producer.services.keeper", str(self._data_dir)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -60,7 +56,7 @@ class KeeperProcess:
         assert self._process.stdout is not None
         self._input = self._process.stdin
         self._output = self._process.stdout
-        words = json.dumps(plan).encode() + b"\n"
+        words = plan.line()
         with suppress(BrokenPipeError):  # it has ended; ``hear`` says how
             while words:
                 words = words[self._input.write(words) or 0 :]

@@ -5,20 +5,21 @@
 -- Whose turn it is, see lib_turns. From that sweep comes the block whose lane and recipe the
 -- worker is on, at most AFFINE_CLAIMS times in a row, else the fullest one. Jobs given back come
 -- before the cursor; a suspect comes last and alone. What is then missing to max_jobs is filled
--- from other blocks and sweeps of that lane and recipe, in virtual-time order.
+-- from other blocks and sweeps of that lane and recipe, in virtual-time order. Expired leases are
+-- not ended here, whose functions would be set up for every claim: the client is told to `reap`.
 --
 -- KEYS  1 seedbed:{POOL}
 -- ARGV  1 token, 2 model, 3 pin, 4 max_jobs, 5 lease in microseconds,
---       6 lane and 7 recipe the worker is on ('' for none)
--- Reply {'claimed', lane, recipe, solo (0 or 1), {{sweep id, epoch, block, 'position,...'}...}},
---       {'none'}, or {'gone'} when a lease of this token is over
+--       6 lane and 7 recipe the worker is on ('' for none), 8 whether to look for expired leases
+-- Reply {'claimed', lane, recipe, solo (0 or 1), {{sweep id, epoch, block, 'position,...'}...},
+--        whether there is more to claim (0 or 1)},
+--       {'none'}, {'expired'}: reap and ask again, or {'gone'} when a lease of this token is over
 --
 -- Touches
 --   gone:TOKEN (string), lease:TOKEN (hash), leases (zset), sweep:ID (hash), blocks:ID (zset),
 --   cursors:ID (hash), retry:ID:BLOCK, solo:ID:BLOCK (set), bits:ID:SEGMENT (string),
 --   segments:ID (hash), leased:ID (hash), open:ID:MODEL (zset), lanes:ID (zset), the trees:
---   turn:*, fill:* (zset), roots (set), clock:* (hash); and through reaping a few expired leases
---   tries:ID, failures:ID, tallies (hash), dead:ID (set), finalise (zset)
+--   turn:*, fill:* (zset), roots (set), clock:* (hash)
 
 local token, model, pin = ARGV[1], ARGV[2], ARGV[3]
 local max_jobs, lease_us = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -32,8 +33,6 @@ local OTHER_BLOCKS = 8
 
 -- Turns that may turn out stale or malformed in one call; each is dropped as it is met.
 local MAX_MISSED = 32
-
-local REAP_PER_CLAIM = 4
 
 -- The first position at or after `bit` of a segment whose done bit is clear, within the segment.
 local function next_clear(bits, bit)
@@ -82,7 +81,7 @@ local function take(sweep, block, want, first)
   local id = sweep.id
   local retry, solo = block_key('retry', id, block), block_key('solo', id, block)
   local at, left = load_cursor(id, block)
-  local retries, suspects = redis.call('SCARD', retry), redis.call('SCARD', solo)
+  local retries = redis.call('SCARD', retry)
   local positions, alone = {}, false
   if retries + left > 0 then
     local again = math.min(want, retries)
@@ -97,7 +96,7 @@ local function take(sweep, block, want, first)
       end
       save_cursor(id, block, moved, left - #taken)
     end
-  elseif suspects > 0 and first then
+  elseif first and redis.call('SCARD', solo) > 0 then
     positions = {redis.call('SPOP', solo)}
     alone = true
   end
@@ -115,7 +114,7 @@ local function take(sweep, block, want, first)
   else
     index_block(sweep, block)
   end
-  charge(sweep, block, #positions, first)
+  charge(sweep, block, #positions, first, 'affine:' .. model, sweep.affine or 0)
   return {positions = positions, solo = alone}
 end
 
@@ -127,8 +126,9 @@ local function choose_block(sweep)
     local fullest = redis.call('ZREVRANGE', open, 0, 0)[1]
     return fullest and block_by_number(id, tonumber(fullest))
   end
-  if redis.call('HINCRBY', key('sweep', id), 'affine:' .. model, 1) > AFFINE_CLAIMS then
-    redis.call('HSET', key('sweep', id), 'affine:' .. model, 0)
+  sweep.affine = (tonumber(sweep.affine) or 0) + 1
+  if sweep.affine > AFFINE_CLAIMS then
+    sweep.affine = 0
     for _, number in ipairs(redis.call('ZREVRANGE', open, 0, OTHER_BLOCKS - 1)) do
       local other = block_by_number(id, tonumber(number))
       if other and (other.lane ~= on_lane or other.recipe ~= on_recipe) then
@@ -140,36 +140,40 @@ local function choose_block(sweep)
 end
 
 local now = now_us()
-if remembered(token) then
-  return {'gone'}
+local pinned = pin_name(pin)
+
+local function more_to_claim()
+  return redis.call('EXISTS', turn_root(model, pinned), turn_root(model, UNPINNED)) > 0 and 1 or 0
 end
-local known = redis.call('HMGET', key('lease', token), 'kind', 'lane', 'recipe', 'solo', 'shares')
-if known[1] then
+
+if redis.call('EXISTS', key('lease', token), key('gone', token)) > 0 then
+  local known = redis.call('HMGET', key('lease', token), 'kind', 'lane', 'recipe', 'solo', 'shares')
   if known[1] == 'jobs' and live_lease(token, now) then
-    return {'claimed', known[2], known[3], tonumber(known[4]), cmsgpack.unpack(known[5])}
+    return {'claimed', known[2], known[3], tonumber(known[4]), cmsgpack.unpack(known[5]),
+      more_to_claim()}
   end
   return {'gone'}
 end
-reap(now, REAP_PER_CLAIM)
+if ARGV[8] == '1' and #expired_leases(now, 1) > 0 then
+  return {'expired'}
+end
 
-local pinned = pin_name(pin)
 local shares, count = {}, 0
 local lane, recipe, solo
 
 -- The first claim of a model pins its sweep to the worker's weights. Returns whether it is ours.
 local function pin_sweep(sweep)
-  local its_pin = redis.call('HGET', key('sweep', sweep.id), 'pin:' .. model)
-  if not its_pin then
+  if not sweep.pin then
     set_pin(sweep, model, pin)
   end
   sweep.pins = {[model] = pinned}
-  return not its_pin or its_pin == pin
+  return not sweep.pin or sweep.pin == pin
 end
 
 -- Add a share from the sweep whose turn it is: the first from the block chosen for the worker,
 -- the others from a block of the same lane and recipe. Returns nil where there is none.
 local function add_share(turn)
-  local sweep, first = load_sweep(turn.id), #shares == 0
+  local sweep, first = load_sweep(turn.id, model), #shares == 0
   if not sweep or sweep.state ~= 'running' then
     return nil
   end
@@ -221,4 +225,4 @@ redis.call('HSET', key('lease', token), 'kind', 'jobs', 'model', model, 'lane', 
   'recipe', recipe, 'solo', solo, 'held', count, 'shares', cmsgpack.pack(shares),
   'phase', 'queued', 'phase_until', now + PHASE_US.queued)
 redis.call('ZADD', key('leases'), now + lease_us, token)
-return {'claimed', lane, recipe, solo, shares}
+return {'claimed', lane, recipe, solo, shares, more_to_claim()}

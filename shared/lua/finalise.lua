@@ -39,7 +39,8 @@ for _ = 1, MAX_ITEMS do
   end
   local sweep = unless_malformed(load_sweep, id)
   local cancelled = sweep and sweep.state == 'cancelled'
-  if cancelled and sweep.finaliser and live_lease(sweep.finaliser, now) then
+  local finaliser = cancelled and finaliser_of(id)
+  if finaliser and live_lease(finaliser, now) then
     held[#held + 1] = id
   elseif cancelled or (sweep and sweep.state == 'finalising') then
     redis.call('HSET', key('sweep', id), 'finaliser', token)

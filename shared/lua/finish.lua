@@ -10,7 +10,7 @@
 
 local token, id, epoch = ARGV[1], ARGV[2], ARGV[3]
 local sweep = load_sweep(id)
-if not sweep or sweep.epoch ~= epoch or sweep.finaliser ~= token then
+if not sweep or sweep.epoch ~= epoch or finaliser_of(id) ~= token then
   return 'gone'
 end
 if sweep.state == 'finalising' then

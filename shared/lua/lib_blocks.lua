@@ -103,6 +103,7 @@ local function set_pin(sweep, model, pin)
   end
   redis.call('HSET', key('sweep', sweep.id), 'pin:' .. model, pin)
   sweep.pins = nil
+  sweep.vt = nil  -- the other tree may give it another one
   if listed then
     enlist_model(sweep, model)
   end

@@ -56,14 +56,23 @@ local function tally(model, what, count)
   redis.call('HINCRBY', key('tallies'), model .. ' ' .. what, count)
 end
 
--- A sweep as a table, or nil if there is none or it is not one we could have written.
-local function load_sweep(id)
-  local row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority',
-    'weight', 'total', 'done', 'reused', 'bytes', 'models', 'finaliser')
+-- A sweep as a table, or nil if there is none or it is not one we could have written. For a claim,
+-- which names the model, with what the sweep holds of it: one command costs less than four.
+local function load_sweep(id, model)
+  local row
+  if model then
+    row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority', 'weight',
+      'total', 'done', 'reused', 'bytes', 'models', 'pin:' .. model, 'vt:' .. model,
+      'affine:' .. model)
+  else
+    row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority', 'weight',
+      'total', 'done', 'reused', 'bytes', 'models')
+  end
   local sweep = {
     id = id, state = row[1], epoch = row[2], owner = row[3], priority = row[4],
     weight = tonumber(row[5]), total = tonumber(row[6]), done = tonumber(row[7]),
-    reused = tonumber(row[8]), bytes = tonumber(row[9]), models = row[10], finaliser = row[11],
+    reused = tonumber(row[8]), bytes = tonumber(row[9]), models = row[10],
+    pin = row[11], vt = row[12], affine = row[13],
   }
   if sweep.state and sweep.epoch and sweep.owner and tonumber(sweep.priority) and sweep.weight
       and sweep.total and sweep.done and sweep.reused and sweep.bytes and sweep.models then

@@ -36,18 +36,22 @@ local function still_held(id, token, positions)
   return held
 end
 
--- Take positions out of a lease; a lease that holds nothing more is over.
+-- Take positions that a lease holds out of it. One that holds nothing more is over: then true.
 local function drop(id, token, positions)
   local dropped = redis.call('HDEL', key('leased', id), unpack(positions))
-  if redis.call('HINCRBY', key('lease', token), 'held', -dropped) <= 0 then
+  local held = tonumber(redis.call('HGET', key('lease', token), 'held')) or 0
+  if held <= dropped then
     end_lease(token)
+    return true
   end
+  redis.call('HINCRBY', key('lease', token), 'held', -dropped)
+  return false
 end
 
 -- The jobs of a lease that are on the GPU, as {position = true}.
 local function begun_jobs(token, id)
-  local begun, packed = {}, redis.call('HGET', key('lease', token), 'begun')
-  for _, position in ipairs(split(packed and cmsgpack.unpack(packed)[id] or '')) do
+  local begun, packed = {}, redis.call('HGET', key('lease', token), 'begun') or ''
+  for _, position in ipairs(split(packed ~= '' and cmsgpack.unpack(packed)[id] or '')) do
     begun[position] = true
   end
   return begun
@@ -89,12 +93,17 @@ local function settle(token, share, positions, blamed, now)
   return #positions
 end
 
+-- The token under which a sweep is being finalised, or false.
+local function finaliser_of(id)
+  return redis.call('HGET', key('sweep', id), 'finaliser')
+end
+
 -- Put a finalise item back in its queue, unless the sweep was finished or reopened meanwhile. A
 -- cancelled sweep stays cancelled, before and after.
 local function requeue_finalise(token, id, now)
   local sweep = unless_malformed(load_sweep, id)
   if sweep and (sweep.state == 'finalising' or sweep.state == 'cancelled')
-      and sweep.finaliser == token then
+      and finaliser_of(id) == token then
     redis.call('HDEL', key('sweep', id), 'finaliser')
     redis.call('ZADD', key('finalise'), 'NX', now, id)
   end

@@ -10,14 +10,20 @@
 -- ("fill") completes a batch. Sweeps nobody has claimed from yet are under the pin "-", and move
 -- when they are pinned: workers that loaded other weights never even see them.
 --
--- The true virtual times are fields of the sweep and clock hashes. In trees other than those a
--- charge concerns a score may lag behind its truth: heads are corrected when they are looked at.
--- (After a refund it may also run ahead by as much, which only delays.)
+-- The true virtual times are fields of the sweep and clock hashes. In the trees that fill, and not
+-- every batch asks for one, a score may lag behind its truth: heads are corrected when they are
+-- looked at. (After a refund it may also run ahead by as much in trees other than the one that the
+-- jobs came from, which only delays.)
 
 local UNPINNED = '-'
 
 -- Bounds the heads corrected in one look; past it the order is a little stale, and that is all.
 local MAX_CORRECTIONS = 128
+
+-- Fields of a clock, two an owner, from which on owners who have nothing claimable are forgotten;
+-- and how many are looked at for each new one.
+local MANY_CLOCKS = 512
+local CLOCKS_LOOKED_AT = 16
 
 local function pin_name(pin)
   if not pin or pin == '' then
@@ -47,6 +53,34 @@ local function clock_key(model, priority)
   return key('clock', model, priority)
 end
 
+-- Whether an owner has claimable sweeps of a model and priority, whatever they are pinned to.
+local function owner_listed(model, priority, owner)
+  for _, root in ipairs(redis.call('SMEMBERS', key('roots'))) do
+    local its_model, pinned = string.match(root, '^(%S+) (%S+)$')
+    local owners = its_model == model and turn_root(model, pinned) .. ':' .. priority
+    if owners and redis.call('ZSCORE', owners, owner) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Where the clocks of many owners are kept, forget some who have nothing claimable: for each new
+-- one a few are looked at, so that there are never many more than have. Who was forgotten and comes
+-- back starts at the clock, as a newcomer does.
+local function forget_owners(model, priority)
+  local clocks = clock_key(model, priority)
+  if redis.call('HLEN', clocks) <= MANY_CLOCKS then
+    return
+  end
+  for _, field in ipairs(redis.call('HRANDFIELD', clocks, CLOCKS_LOOKED_AT)) do
+    local owner = string.match(field, '^%l+:(.*)$')
+    if owner and not owner_listed(model, priority, owner) then
+      redis.call('HDEL', clocks, 'owner:' .. owner, 'clock:' .. owner)
+    end
+  end
+end
+
 -- Enter a sweep in the tree of a model's turns. A newcomer starts at the clock, never before it.
 local function enter_turns(sweep, model, pinned)
   local root = turn_root(model, pinned)
@@ -58,6 +92,9 @@ local function enter_turns(sweep, model, pinned)
   local clocks = clock_key(model, sweep.priority)
   local row = redis.call('HMGET', clocks, 'clock', 'owner:' .. sweep.owner,
     'clock:' .. sweep.owner)
+  if not row[2] then
+    forget_owners(model, sweep.priority)
+  end
   local owner_vt = tonumber(row[2]) or 0
   if not redis.call('ZSCORE', owners, sweep.owner) then
     owner_vt = math.max(owner_vt, tonumber(row[1]) or 0)
@@ -174,16 +211,21 @@ local function rescore(root, sweep, owner_vt, vt)
 end
 
 -- Charge virtual time for jobs to a sweep and its owner; with jobs below zero, refund it. The
--- clocks follow whoever is served in turn, and never go back.
-local function charge(sweep, block, jobs, in_turn)
+-- clocks follow whoever is served in turn, and never go back. Other fields of the sweep that are to
+-- be written may come along.
+local function charge(sweep, block, jobs, in_turn, ...)
   local amount = block.cost * jobs / sweep.weight
   local model, owner = block.model, sweep.owner
   local clocks, hash = clock_key(model, sweep.priority), key('sweep', sweep.id)
   local row = redis.call('HMGET', clocks, 'owner:' .. owner, 'clock', 'clock:' .. owner)
   local owner_was = tonumber(row[1]) or 0
-  local was = tonumber(redis.call('HGET', hash, 'vt:' .. model)) or 0
+  if sweep.vt == nil then
+    sweep.vt = redis.call('HGET', hash, 'vt:' .. model)
+  end
+  local was = tonumber(sweep.vt) or 0
   local owner_vt, vt = math.max(0, owner_was + amount), math.max(0, was + amount)
-  redis.call('HSET', hash, 'vt:' .. model, vt)
+  redis.call('HSET', hash, 'vt:' .. model, vt, ...)
+  sweep.vt = nil
   if in_turn then
     redis.call('HSET', clocks, 'owner:' .. owner, owner_vt,
       'clock', math.max(tonumber(row[2]) or 0, owner_was),
@@ -193,5 +235,7 @@ local function charge(sweep, block, jobs, in_turn)
   end
   local pinned = sweep_pin(sweep, model)
   rescore(turn_root(model, pinned), sweep, owner_vt, vt)
-  rescore(fill_root(model, pinned, block.lane, block.recipe), sweep, owner_vt, vt)
+  if jobs < 0 then
+    rescore(fill_root(model, pinned, block.lane, block.recipe), sweep, owner_vt, vt)
+  end
 end

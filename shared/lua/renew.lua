@@ -19,9 +19,10 @@ local row = redis.call('HMGET', key('lease', token), 'phase', 'phase_until')
 local phase_until = tonumber(row[2])
 if phase ~= row[1] and PHASE_US[phase] then
   phase_until = now + PHASE_US[phase]
-  redis.call('HSET', key('lease', token), 'phase', phase, 'phase_until', phase_until)
   if phase == 'uploading' then
-    redis.call('HDEL', key('lease', token), 'begun')
+    redis.call('HSET', key('lease', token), 'phase', phase, 'phase_until', phase_until, 'begun', '')
+  else
+    redis.call('HSET', key('lease', token), 'phase', phase, 'phase_until', phase_until)
   end
 end
 if phase_until <= now then

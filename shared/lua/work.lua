@@ -1,32 +1,27 @@
 -- uses: keys turns leases
 --
--- Which models have claimable work, for workers with any weights or with one pin. Jobs under
--- expired leases count: the next claim reaps them.
+-- One look at what there is to do: which models have claimable work, and for whom; of which models
+-- leases are over, whose jobs the next claim finds; whether a sweep waits for its index.
 --
 -- KEYS  1 seedbed:{POOL}
--- ARGV  1 pin ('' for any)
--- Reply models, each perhaps more than once
+-- ARGV  1 how many expired leases to look at; where there are more, they have their turn later
+-- Reply {{'model pin'...}, {model...} of expired leases, '' of those that are finalise items,
+--        finalise items that wait}
 --
 -- Touches  roots (set, less those without work), turn:MODEL:PIN (zset), leases (zset), lease:TOKEN
---   (hash)
+--   (hash), finalise (zset)
 
--- Expired leases looked at; where there are more, the others have their turn later.
-local MAX_EXPIRED = 64
-
-local pinned = pin_name(ARGV[1])
-local models = {}
+local roots = {}
 for _, root in ipairs(redis.call('SMEMBERS', key('roots'))) do
-  local model, its_pin = string.match(root, '^(%S+) (%S+)$')
-  if redis.call('EXISTS', turn_root(model, its_pin)) == 0 then
+  local model, pinned = string.match(root, '^(%S+) (%S+)$')
+  if redis.call('EXISTS', turn_root(model, pinned)) == 0 then
     redis.call('SREM', key('roots'), root)
-  elseif pinned == UNPINNED or its_pin == UNPINNED or its_pin == pinned then
-    models[#models + 1] = model
+  else
+    roots[#roots + 1] = root
   end
 end
-for _, token in ipairs(expired_leases(now_us(), MAX_EXPIRED)) do
-  local model = redis.call('HGET', key('lease', token), 'model')
-  if model then
-    models[#models + 1] = model
-  end
+local expired = {}
+for _, token in ipairs(expired_leases(now_us(), tonumber(ARGV[1]))) do
+  expired[#expired + 1] = redis.call('HGET', key('lease', token), 'model') or ''
 end
-return models
+return {roots, expired, redis.call('ZCARD', key('finalise'))}

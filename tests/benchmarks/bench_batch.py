@@ -17,12 +17,12 @@ import os
 import statistics
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from shared.job import Job
+from tests.benchmarks.timing import guided_jobs, seconds_of
 from tests.pool import running_pool
 from worker.calibration import Calibrator
 from worker.engine import StockEngine
@@ -59,17 +59,13 @@ def main() -> None:
             print(f"  probed {point.rows:4} {name:6} {point.rate:8.2f} a second")
         if curve is not None:
             print(f"  {name}: knee {curve.knee}, cap {curve.cap}, bound by {curve.bound}")
-    job = Job(
-        model=chosen.model,
-        prompt="a red circle",
-        height=chosen.size,
-        width=chosen.size,
-        num_inference_steps=chosen.steps,
-        scheduler="DDIMScheduler",
-    )
     knee = capacity.batch_size(2)
     sizes = [2**power for power in range(20) if 2**power <= chosen.most]
-    rates = _rates(engine, job, sorted({*sizes, knee}), chosen.rounds)
+    batches = {
+        size: guided_jobs(size, model=chosen.model, edge=chosen.size, steps=chosen.steps)
+        for size in sorted({1, *sizes, knee})
+    }
+    rates = _rates(engine, batches, chosen.rounds)
     best = max(rates.values())
     print(
         f"{chosen.model} on {capacity.key.device}, {capacity.key.dtype}, "
@@ -83,22 +79,14 @@ def main() -> None:
     print(f"  chosen / best          {rates[knee] / best:.2f}")
 
 
-def _rates(engine: StockEngine, job: Job, sizes: list[int], rounds: int) -> dict[int, float]:
+def _rates(engine: StockEngine, batches: dict[int, list[Job]], rounds: int) -> dict[int, float]:
     """Median images/s by batch."""
-    rates: dict[int, list[float]] = {size: [] for size in sizes}
-    _render(engine, job, 1)
+    rates: dict[int, list[float]] = {size: [] for size in batches}
+    seconds_of(engine, batches[1])
     for _ in range(rounds):
-        for size in sizes:
-            rates[size].append(size / _render(engine, job, size))
+        for size, jobs in batches.items():
+            rates[size].append(size / seconds_of(engine, jobs))
     return {size: statistics.median(found) for size, found in rates.items()}
-
-
-def _render(engine: StockEngine, job: Job, size: int) -> float:
-    """Seconds of one batch."""
-    jobs = [replace(job, seed=seed) for seed in range(size)]
-    started = time.perf_counter()
-    engine.render(jobs)
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import argparse
 import statistics
 import time
 
-from shared.errors import RenderError
-from shared.job import Job
+from tests.benchmarks.timing import guided_jobs, seconds_of
 from worker.compiling import compile_denoiser
 from worker.device import pick_device
 from worker.engine import StockEngine
@@ -32,19 +31,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(DEMO_FOLDER))
     chosen = parser.parse_args()
     device = pick_device()
-    jobs = [
-        Job(
-            model=chosen.model,
-            prompt="a red circle",
-            seed=seed,
-            height=chosen.edge,
-            width=chosen.edge,
-            num_inference_steps=chosen.steps,
-            guidance_scale=7.5,
-            scheduler="DDIMScheduler",
-        )
-        for seed in range(chosen.batch)
-    ]
+    jobs = guided_jobs(chosen.batch, model=chosen.model, edge=chosen.edge, steps=chosen.steps)
     source = ModelSource(model=chosen.model)
     engines = {
         name: StockEngine(load_pipeline(source, device=device)) for name in ("plain", "compiled")
@@ -55,7 +42,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(chosen.rounds + 1):
         for name, engine in engines.items():
-            taken = _seconds(engine, jobs)
+            taken = seconds_of(engine, jobs)
             if number > 0:  # the first round warms up
                 seconds[name].append(taken)
     medians = {name: statistics.median(found) for name, found in seconds.items()}
@@ -67,14 +54,6 @@ def main() -> None:
         print(f"  {name:9} {median:8.3f} s  {chosen.batch / median:8.2f} images/s")
     print(f"  compiled / plain, images/s  {medians['plain'] / medians['compiled']:.2f}")
     print(f"  compiling took {compiling:.1f} s")
-
-
-def _seconds(engine: StockEngine, jobs: list[Job]) -> float:
-    started = time.perf_counter()
-    for outcome in engine.render(jobs):
-        if isinstance(outcome, RenderError):
-            raise outcome
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

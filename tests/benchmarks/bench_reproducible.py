@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from shared.errors import RenderError
-from shared.job import Job
+from tests.benchmarks.timing import guided_jobs, seconds_of
 from worker.device import pick_device
 from worker.engine import StockEngine
 from worker.loading import ModelSource, load_pipeline
@@ -37,14 +35,7 @@ def main() -> None:
     device = pick_device()
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
     engine = StockEngine(load_pipeline(ModelSource(model=chosen.model), device=device))
-    first = Job(
-        model=chosen.model,
-        prompt="a red circle",
-        height=chosen.edge,
-        width=chosen.edge,
-        num_inference_steps=chosen.steps,
-        scheduler="DDIMScheduler",
-    )
+    (first,) = guided_jobs(1, model=chosen.model, edge=chosen.edge, steps=chosen.steps)
     full = fixed_jobs(first, engine.traits)
     print(f"{chosen.model}, {chosen.edge} x {chosen.edge}, {chosen.steps} guided steps, {device}")
     for count in (full, 1):
@@ -53,21 +44,13 @@ def main() -> None:
         found: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(chosen.rounds + 1):
             for way, jobs in ways.items():
-                seconds = _seconds(engine, jobs, clock)
+                seconds = seconds_of(engine, jobs, clock)
                 if number:  # the first is for warming up
                     found[way].append(seconds)
         medians = {way: statistics.median(all_) for way, all_ in found.items()}
         ratio = medians["reproducible"] / medians["plain"]
         said = ", ".join(f"{way} {seconds:.3f} s" for way, seconds in medians.items())
         print(f"  {count} together: {said}, ratio {ratio:.2f}", flush=True)
-
-
-def _seconds(engine: StockEngine, jobs: list[Job], clock: Callable[[], float]) -> float:
-    started = clock()
-    for outcome in engine.render(jobs):
-        if isinstance(outcome, RenderError):
-            raise outcome
-    return clock() - started
 
 
 if __name__ == "__main__":

@@ -103,8 +103,7 @@ def _measure(
     """Seconds and most bytes of one batch, after one just like it; and of all, on a GPU, else 0."""
     from diffusers.models.attention_processor import AttnProcessor
 
-    from shared.errors import RenderError
-    from shared.job import Job
+    from tests.benchmarks.timing import guided_jobs, seconds_of
     from worker.attention import set_slicing
     from worker.device import pick_device
     from worker.engine import StockEngine
@@ -126,31 +125,13 @@ def _measure(
             set_slicing(loaded.pipeline, "adaptive")
     engine = StockEngine(loaded)
 
-    def render(rows: int, edge: int) -> None:
-        jobs = [
-            Job(
-                model=model,
-                prompt="a red circle",
-                seed=seed,
-                height=edge,
-                width=edge,
-                num_inference_steps=STEPS,
-                guidance_scale=7.5,
-                scheduler="DDIMScheduler",
-            )
-            for seed in range(rows)
-        ]
-        for outcome in engine.render(jobs):
-            if isinstance(outcome, RenderError):
-                raise outcome
-
-    render(chosen.batch, chosen.edge)
+    jobs = guided_jobs(chosen.batch, model=model, edge=chosen.edge, steps=STEPS)
+    seconds_of(engine, jobs)
     peak = _Peak(device)
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    started = clock()
     with peak:
-        render(chosen.batch, chosen.edge)
-    return clock() - started, peak.bytes, peak.whole
+        seconds = seconds_of(engine, jobs, clock)
+    return seconds, peak.bytes, peak.whole
 
 
 class _Peak:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.backlog import UNPINNED
 from shared.queue import JobQueue
-from shared.queue_backlog import short_pin
+from shared.queue_look import short_pin
 from tests.queue_checks import read_everything
 from tests.queue_play import (
     MODEL,

@@ -344,3 +344,48 @@ def test_live_tells_which_sweeps_still_want_their_jobs(queue):
     queue.submit(make_record("d"))
     assert queue.live([*epochs.items(), ("e", 5)]) == {"a", "b"}
     assert queue.live([]) == set()
+
+
+def test_the_commit_that_takes_a_lease_s_last_job_says_that_it_is_over(queue):
+    queue.submit(make_record("s", make_block(4)))
+    claim = must_take(queue, 4, token="t")
+    (share,) = claim.shares
+
+    def commit(token: str, *positions: int) -> bool:
+        group = CommitGroup(
+            sweep_id="s", epoch=share.epoch, positions=positions, bytes=[1] * len(positions)
+        )
+        return queue.commit(token, [group]).lease_over
+
+    assert not commit("t", 0, 1)
+    assert not commit("another", 2)  # whose lease this is not
+    assert commit("t", 3)
+    assert not commit("t", 3)  # it was over before
+    assert queue.release("t") == 0
+
+
+def test_sizes_and_flags_count_for_the_positions_that_were_not_done(queue):
+    queue.submit(make_record("s", make_block(100)))
+    epoch = queue.status("s").epoch
+
+    def commit(*positions: int, flagged: tuple[int, ...] = ()) -> int:
+        group = CommitGroup(
+            sweep_id="s",
+            epoch=epoch,
+            positions=positions,
+            bytes=[1000 + position for position in positions],
+            flagged=flagged,
+        )
+        return queue.commit(None, [group]).newly_done
+
+    # given runs of more than 32, with gaps, with some done already, and one named twice
+    assert commit(*range(10, 60), flagged=(11, 59)) == 50
+    assert commit(3, 5, 5, 7, *range(50, 70), flagged=(7, 55)) == 13
+
+    done = {*range(10, 70), 3, 5, 7}
+    status = queue.status("s")
+    assert status.done == len(done)
+    assert status.bytes == sum(1000 + position for position in done)
+    assert status.flagged == 3
+    mask = queue.done_mask("s", 0, 100)
+    assert {at for at in range(100) if mask[at // 8] & (0x80 >> at % 8)} == done

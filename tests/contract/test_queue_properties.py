@@ -191,7 +191,8 @@ class Pool(RuleBasedStateMachine):
         self.queue.twice = twice
         owners = self.owners_by_virtual_time(model)
         self.refunds |= any(lease.expired for lease in self.model.leases.values())
-        self.model.reap(4)
+        for _ in range(1 + twice):
+            self.model.reap(4)
         token = self.new_token()
         claim = self.queue.claim(
             token=token,

@@ -320,3 +320,13 @@ def test_claimable_says_what_a_claim_would_find(queue):
     assert not queue.claimable("m", pin="weights-b")
     queue.pause("s")
     assert queue.models_with_work() == []
+
+
+def test_a_claim_tells_whether_there_is_more_for_the_same_weights(queue):
+    queue.submit(make_record("s", make_block(6)))
+    assert must_take(queue, 4, token="t").more
+    assert not must_take(queue, 4).more
+    assert not must_take(queue, 4, token="t").more, "asked again, it tells what is true now"
+    queue.submit(make_record("n", make_block(4, model="n")))
+    queue.submit(make_record("new", make_block(4)))
+    assert not must_take(queue, 4).more

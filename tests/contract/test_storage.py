@@ -24,7 +24,8 @@ from botocore.exceptions import ClientError
 
 from shared.errors import InvalidInput, InvalidSettings, ObjectMissing, StorageError
 from shared.settings import Settings
-from shared.storage import MAX_ATTEMPTS, Storage, StoredObject
+from shared.storage import Storage, StoredObject
+from shared.storage_client import MAX_ATTEMPTS
 from tests.faults.s3_proxy import Answer, S3Proxy
 from tests.s3_server import BUCKET, S3Server, free_ports, rclone_server, seaweed_server
 

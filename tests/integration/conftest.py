@@ -14,8 +14,10 @@ from producer import Client, Sweep
 from shared.settings import VARIABLES, Settings
 from tests.command_line import Call, caller
 from tests.factories import make_sweep
+from tests.pool import Pool, running_pool
 from tests.producer_pool import HandWorker, producer_services
 from tests.redis_server import RedisServer
+from tests.s3_server import S3Server, rclone_server
 
 if TYPE_CHECKING:
     from worker.engine import StockEngine
@@ -104,6 +106,21 @@ def seedbed(bare: Call, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in settings.to_environ().items():
         monkeypatch.setenv(name, value)
     return bare
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Redis, a bucket and the random checkpoint, for a module's workers."""
+    pytest.importorskip("diffusers", reason="needs the worker's dependencies")
+    with running_pool(tmp_path_factory.mktemp("pool")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[S3Server]:
+    """A bucket's server alone."""
+    with rclone_server() as running:
+        yield running
 
 
 @pytest.fixture

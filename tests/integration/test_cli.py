@@ -303,6 +303,16 @@ def test_run_on_a_configured_pool_fetches_what_is_done(
     assert not Path("seedbed-data").exists()
 
 
+def test_run_refuses_a_worker_option_where_the_pool_has_its_own_workers(
+    seedbed: Call, client: Client
+) -> None:
+    answer = seedbed("run", *ONE_JOB, "--device", "cpu")
+    assert answer.code == 2
+    assert answer.is_one_sentence
+    assert "leave --device out" in answer.err
+    assert nothing_written(client)
+
+
 def test_run_of_a_complete_sweep_that_redis_lost_needs_no_worker(
     seedbed: Call, client: Client, worker: HandWorker
 ) -> None:
@@ -351,8 +361,14 @@ def test_a_worker_without_its_packages_says_what_to_install(
     ("arguments", "words"),
     [
         ((), "--model is missing"),
-        (("--model", "demo", "--batch-size", "0"), "--batch-size 0 is not from 1 to 1024"),
-        (("--model", "demo", "--gpu-seconds", "0"), "--gpu-seconds 0 is not from"),
+        (
+            ("--model", "demo", "--batch-size", "0"),
+            "--batch-size '0' is not a whole number from 1 to 1024",
+        ),
+        (
+            ("--model", "demo", "--gpu-seconds", "0"),
+            "--gpu-seconds '0' is not a number from 0.1 to 86400",
+        ),
         (("--model", "demo", "--attention-slicing", "no"), "--attention-slicing 'no' is not"),
     ],
 )
@@ -511,15 +527,39 @@ def test_an_unknown_sweep_gets_one_sentence(seedbed: Call, command: str) -> None
         (("run", "-p", "a", "--model", "./no-such-model"), "does not exist"),
         (("run", "-p", "a", "--model", "."), "has no model_index.json"),
         (("up", "--model", "/etc/hostname"), "is a file"),
-        (("run", "-p", "a", "--heigth", "64"), "No such option"),
-        (("down", "--data", "nowhere", "--debugg"), "No such option"),
+        (
+            ("run", "-p", "a", "--heigth", "64"),
+            "no such option '--heigth': did you mean '--height'",
+        ),
+        (("run", "-p", "a", "--out", "/etc/hostname"), "a file is in the way"),
+        (("run", "-p", "a", "--out", "/etc/hostname/x"), "a file is in the way"),
+        (("run", "-p", "a", "--batch-size", "x"), "'x' is not a whole number from 1 to 1024"),
+        (("run", "-p", "a", "--prompt-column", "text"), "--prompt-column goes with --prompt-file"),
+        (("run", "-p", "a", "--model", ""), "model is empty: say which model to use"),
+        (("down", "--data", "nowhere", "--debugg"), "no such option '--debugg'"),
+        (("up", "sweep.yaml"), "unexpected extra argument"),
+        (("up", "--metrics-port", "99999"), "'99999' is not a whole number from 0 to 65535"),
+        (("stats", "shapes"), "no such command 'stats': did you mean 'status'?"),
+        (("status",), "missing argument 'SWEEP'; 'seedbed status --help' has what there is"),
+        (("watch", "shapes", "--timeout", "-1"), "--timeout '-1' is not a number of at least 0"),
+        (("plan", "--price-per-hour", "nan"), "'nan' is not a number of at least 0"),
+        (("retry", "shapes", "--index", "3..1"), "--index '3..1' is an empty range"),
+        (("verify", "shapes", "--max-levels", "300"), "'300' is not a whole number from 0 to 255"),
+        (("grid", "shapes", "--cell", "1"), "--cell '1' is not a whole number from 48 to 2048"),
+        (("grid", "shapes", "--out", "x.gif"), "--out 'x.gif' is no PNG: name a file that ends"),
+        (("find", "shapes", "--grid", "."), "--grid '.' is no PNG: name a file that ends in .png"),
+        (("capacity", "--png", "x"), "--png 'x' is no PNG: name a file that ends in .png"),
+        (("metrics", "--max-workers", "-1"), "'-1' is not a whole number from 0 to 100000"),
+        (("show", "--sweep", "--json", "x.png"), "--sweep prints YAML: leave out --json"),
     ],
 )
-def test_a_mistake_starts_nothing(bare: Call, arguments: tuple[str, ...], words: str) -> None:
+def test_a_mistake_gets_one_sentence_and_starts_nothing(
+    bare: Call, arguments: tuple[str, ...], words: str
+) -> None:
     answer = bare(*arguments)
     assert answer.code == 2
+    assert answer.is_one_sentence, answer.err
     assert words in answer.err
-    assert "Traceback" not in answer.err
     assert not list(Path().iterdir())
 
 

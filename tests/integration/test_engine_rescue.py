@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from shared.errors import ModelError, NonFiniteImage, OutOfMemory, RenderError, UnsupportedJob
 from tests.pictures import (
+    LIBRARY_WARNINGS,
     all_rendered,
     assert_nearly_same,
     hooked,
@@ -22,6 +24,9 @@ from tests.pictures import (
 )
 from worker.engine import Rendered, StockEngine
 from worker.loading import LoadedModel
+from worker.scheduling import Schedulers
+
+pytestmark = LIBRARY_WARNINGS
 
 POISON = "poison"
 
@@ -224,25 +229,69 @@ def test_a_broken_device_is_no_jobs_fault(engine: StockEngine) -> None:
             {"scheduler": "UniPCMultistepScheduler", "sigmas": "[14.6,3.2,0.0]"},
             "Passing `sigmas` is only supported when `use_flow_sigmas=True`",
         ),
+        (
+            {"scheduler": "EDMEulerScheduler", "sigmas": "[14.6,3.2]"},
+            "scheduler 'EDMEulerScheduler' fails with sigmas [14.6, 3.2] (AttributeError: 'list' "
+            "object has no attribute 'to'): change that, or use another scheduler",
+        ),
         ({"scheduler": "DDIMScheduler", "num_inference_steps": 5000}, "cannot be larger than"),
+        (
+            {"scheduler": "DDIMScheduler", "scheduler_config": '{"steps_offset":5000}'},
+            "scheduler 'DDIMScheduler' fails with num_inference_steps 4 and scheduler_config "
+            "{'steps_offset': 5000} (IndexError: ",
+        ),
+        (
+            {"scheduler": "DDIMScheduler", "scheduler_config": '{"beta_end":-1}'},
+            "scheduler 'DDIMScheduler' refuses scheduler_config {'beta_end': -1}: torch.linspace",
+        ),
+        (
+            {
+                "scheduler": "DPMSolverMultistepScheduler",
+                "scheduler_config": '{"solver_order":0}',
+            },
+            "{'solver_order': 0} (IndexError: list assignment index out of range)",
+        ),
+        ({"height": 100}, "ValueError: `height` and `width` have to be divisible by 8"),
     ],
-    ids=["karras", "unipc", "steps"],
+    ids=["karras", "unipc", "edm", "steps", "offset", "betas", "order", "height"],
 )
-def test_settings_that_are_refused_before_the_first_step_are_given_up_at_once(
-    engine: StockEngine, fields: dict[str, Any], said: str
+def test_settings_that_would_fail_on_every_worker_are_given_up_at_once(
+    loaded: LoadedModel, one_thread: None, fields: dict[str, Any], said: str
 ) -> None:
-    outcomes = engine.render([quick_job(seed=seed, **fields) for seed in range(2)])
+    if fields.get("scheduler") == "EDMEulerScheduler":  # suits checkpoints of its own kind alone
+        from diffusers import EDMEulerScheduler
+
+        loaded = replace(loaded, scheduling=Schedulers(EDMEulerScheduler()))
+
+    outcomes = StockEngine(loaded).render([quick_job(seed=seed, **fields) for seed in range(2)])
 
     for outcome in outcomes:
         assert isinstance(outcome, UnsupportedJob)
         assert said in str(outcome)
 
 
-def test_the_same_kind_of_error_in_a_step_may_be_the_workers(engine: StockEngine) -> None:
+@pytest.mark.parametrize("error", [ValueError("a kernel is out of sorts"), IndexError("no row")])
+def test_the_same_kinds_of_error_in_a_model_may_be_the_workers(
+    engine: StockEngine, error: Exception
+) -> None:
     def fail(*_: Any) -> None:
-        raise ValueError("a kernel is out of sorts")
+        raise error
 
     with hooked(engine.loaded.pipeline.unet, fail, before=True):
         (outcome,) = engine.render([quick_job()])
+
+    assert type(outcome) is RenderError
+
+
+def test_torchs_own_errors_in_a_scheduler_may_be_the_devices(
+    engine: StockEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import PNDMScheduler
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a kernel is out of sorts")
+
+    monkeypatch.setattr(PNDMScheduler, "step", fail)
+    (outcome,) = engine.render([quick_job()])
 
     assert type(outcome) is RenderError

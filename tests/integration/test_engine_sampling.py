@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 
 from shared.errors import UnsupportedJob
-from shared.fields import check_value
+from shared.field_values import check_value
 from shared.schedulers import SCHEDULERS, TAKES_SIGMAS, TAKES_TIMESTEPS
 from tests.pictures import (
     LIBRARY_WARNINGS,

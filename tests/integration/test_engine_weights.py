@@ -18,7 +18,7 @@ import diffusers
 import torch
 
 from shared.errors import ModelError, UnsupportedJob
-from shared.fields import check_value
+from shared.field_values import check_value
 from shared.pin import Pin
 from tests.pictures import all_rendered, assert_same_picture, mixed_jobs, quick_job, stock_picture
 from tests.tiny_models import save_sdxl
@@ -26,6 +26,7 @@ from tests.tiny_parts import save_lora, save_vae
 from worker.engine import StockEngine
 from worker.fingerprint import file_fingerprint, with_parts
 from worker.loading import LoadedModel, ModelSource, load_pipeline
+from worker.tuning import Tuning
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -111,9 +112,11 @@ def test_loras_are_loaded_once_and_switched_by_batch(demo_folder: Path, parts: P
     assert len({outcome.image.tobytes() for outcome in outcomes}) == len(jobs)
 
 
+@pytest.mark.parametrize("offload", [None, "model"])
 def test_sets_that_share_a_checkpoint_draw_what_they_draw_alone(
-    demo_folder: Path, parts: Path
+    demo_folder: Path, parts: Path, offload: str | None
 ) -> None:
+    tuning = Tuning(offload=offload)  # a CPU has nowhere to bring weights to, but does not mind
     given: list[dict[str, Any]] = [
         {},
         {"loras": (parts / "one",)},
@@ -136,9 +139,12 @@ def test_sets_that_share_a_checkpoint_draw_what_they_draw_alone(
     assert len(set(wanted)) == len(given)
 
     # when: each is made of the first, before it has drawn anything
-    first = load(demo_folder, **given[0])
+    first = load(demo_folder, tuning=tuning, **given[0])
     first.pipeline.scheduler = None  # what a batch leaves behind is its own
-    shared = [first, *(load(demo_folder, base=first.base, **names) for names in given[1:])]
+    shared = [
+        first,
+        *(load(demo_folder, base=first.base, tuning=tuning, **names) for names in given[1:]),
+    ]
 
     # then: in whichever order, and whoever has gone
     for order in ([0, 1, 2, 3, 4, 5], [4, 0, 3, 5, 1, 2]):

@@ -13,7 +13,9 @@ from urllib.parse import quote
 import pytest
 
 from producer import Client
-from producer.exporter import Exporter, PoolReader, Scaling
+from producer.exporter import Exporter
+from producer.pool_reader import PoolReader
+from producer.wishes import Scaling
 from shared.backlog import Tally
 from shared.metric_table import POOL_METRICS
 from shared.metrics_server import MetricsServer
@@ -354,10 +356,13 @@ def test_the_command_serves_until_sigterm(settings: Settings, tmp_path: Path) ->
     assert "Traceback" not in log.read_text()
 
 
-def test_a_redis_that_is_not_there_ends_the_command_in_one_sentence(bare: Call) -> None:
+def test_a_redis_that_is_not_there_ends_the_command_in_one_sentence(
+    bare: Call, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = bare("metrics", "--redis-url", "redis://127.0.0.1:9")
     assert answer.code == 1
     assert answer.is_one_sentence
+    assert not caplog.records  # which go to stderr, too
     assert "Redis does not serve" in answer.err
 
 
@@ -365,8 +370,8 @@ def test_a_redis_that_is_not_there_ends_the_command_in_one_sentence(bare: Call) 
     ("option", "words"),
     [
         ("--target-seconds=0", "target_seconds 0 is not above 0"),
-        ("--max-workers=-1", "max_workers -1 is not from 0"),
-        ("--down-seconds=-1", "down_seconds -1 is not from 0"),
+        ("--max-workers=-1", "--max-workers '-1' is not a whole number from 0"),
+        ("--down-seconds=-1", "--down-seconds '-1' is not a number from 0"),
     ],
 )
 def test_impossible_scaling_is_refused_in_one_sentence(

@@ -14,16 +14,10 @@ from producer.plan_storage import check_storage
 from shared.fields import FIELDS
 from shared.lanes import model_key
 from shared.worker_options import WorkerOptions
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from worker.process import WorkerProcess
 
 FIELDS_OF_ALL = {"num_inference_steps": 2, "guidance_scale": 4}
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

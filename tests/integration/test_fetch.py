@@ -23,12 +23,6 @@ from tests.results import PIN, make_image, make_results, store_images
 from tests.s3_server import S3Server, rclone_server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with rclone_server() as running:
-        yield running
-
-
 @pytest.fixture
 def storage(server: S3Server, request: pytest.FixtureRequest) -> Storage:
     return Storage.connect(server.settings(prefix=request.node.name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from shared.chunks import INLINE_VALUES
 from shared.errors import InvalidInput, StorageError
 from shared.queue import CommitGroup
 from shared.records import Receipt, receipt_lines, receipts_key
-from shared.settings import Settings
 from shared.sweep_index import IndexPointer, pointer_key
 from tests.factories import make_sweep
 from tests.producer_pool import HandWorker
@@ -31,17 +29,6 @@ from worker.sweeps import ClaimedSweeps
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "seedbed" / "indexes"
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as connected:
-        yield connected
-
-
-@pytest.fixture
-def hand(client: Client) -> HandWorker:
-    return HandWorker(client)
 
 
 def study(**fields: Any) -> Sweep:
@@ -100,10 +87,10 @@ def expected(sweep: Sweep, where: str | None) -> list[int]:
     return [i for i in range(sweep.layout.total) if test(sweep.layout.job(i), i)]
 
 
-def test_the_index_and_the_queue_give_the_same_answers(client: Client, hand: HandWorker) -> None:
+def test_the_index_and_the_queue_give_the_same_answers(client: Client, worker: HandWorker) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
 
     sources = {}
     for _ in range(2):
@@ -115,11 +102,13 @@ def test_the_index_and_the_queue_give_the_same_answers(client: Client, hand: Han
     assert sources["index"] == [expected(sweep, where) for where in CONDITIONS]
 
 
-def test_a_running_sweep_is_asked_for_what_is_done_so_far(client: Client, hand: HandWorker) -> None:
+def test_a_running_sweep_is_asked_for_what_is_done_so_far(
+    client: Client, worker: HandWorker
+) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.fail(2, "too dark")
-    hand.work(sweep, jobs=9)
+    worker.fail(2, "too dark")
+    worker.work(sweep, jobs=9)
     results = client.results(sweep.id)
 
     with client.search(sweep.id) as finding:
@@ -136,11 +125,11 @@ def test_a_running_sweep_is_asked_for_what_is_done_so_far(client: Client, hand: 
 
 
 def test_what_only_receipts_know_can_be_asked_of_a_running_sweep(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep, jobs=8)
+    worker.work(sweep, jobs=8)
     with client.search(sweep.id) as finding:
         indices = list(finding.indices())
     results = client.results(sweep.id)
@@ -167,11 +156,11 @@ def test_what_only_receipts_know_can_be_asked_of_a_running_sweep(
 
 
 def test_two_checkpoints_and_fields_that_vary_together_can_be_asked_for(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study(negative_prompt=[None, ""], height=[64, 128])
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
 
     for _ in range(2):
         assert len(found(client, "negative_prompt is null and height > 64")) == 36
@@ -180,11 +169,11 @@ def test_two_checkpoints_and_fields_that_vary_together_can_be_asked_for(
 
 
 def test_an_index_is_read_once_and_found_damaged_where_it_is(
-    client: Client, hand: HandWorker, cache: Path
+    client: Client, worker: HandWorker, cache: Path
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.complete(sweep)
+    worker.complete(sweep)
     client.delete(sweep.id)
     client.submit(sweep)  # prefilled from storage: its end writes an index
     finalise(client)
@@ -201,11 +190,11 @@ def test_an_index_is_read_once_and_found_damaged_where_it_is(
 
 
 def test_the_index_answers_when_the_queue_has_forgotten_the_sweep(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     finalise(client)
     client.delete(sweep.id)
 
@@ -216,10 +205,10 @@ def expected_of_seed_one(sweep: Sweep) -> list[int]:
     return [i for i in range(sweep.layout.total) if sweep.layout.job(i).seed == 1]
 
 
-def test_hits_are_fetched_and_drawn(client: Client, hand: HandWorker, tmp_path: Path) -> None:
+def test_hits_are_fetched_and_drawn(client: Client, worker: HandWorker, tmp_path: Path) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     finalise(client)
 
     with client.search("study", "seed in (1, 3) and guidance_scale > 1") as finding:
@@ -239,12 +228,12 @@ def test_hits_are_fetched_and_drawn(client: Client, hand: HandWorker, tmp_path: 
     assert not (tmp_path / "none.png").exists()
 
 
-def test_the_engine_reads_nothing_but_the_index(client: Client, hand: HandWorker) -> None:
+def test_the_engine_reads_nothing_but_the_index(client: Client, worker: HandWorker) -> None:
     import duckdb
 
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     finalise(client)
     with client.search("study") as finding:
         connection = finding._table._connection
@@ -263,14 +252,14 @@ def test_the_engine_reads_nothing_but_the_index(client: Client, hand: HandWorker
 
 def test_the_command_prints_fetches_and_draws(
     client: Client,
-    hand: HandWorker,
+    worker: HandWorker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     finalise(client)
     for name, value in client.settings.to_environ().items():
         monkeypatch.setenv(name, value)
@@ -294,7 +283,7 @@ def test_the_command_prints_fetches_and_draws(
 @pytest.mark.parametrize("where", ["seed = 1; drop table jobs", "steps = 3", "upper(prompt) = 'A'"])
 def test_a_condition_that_does_more_exits_2_and_writes_nothing(
     client: Client,
-    hand: HandWorker,
+    worker: HandWorker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -316,7 +305,7 @@ def test_a_condition_that_does_more_exits_2_and_writes_nothing(
     assert not sheet.exists()
 
 
-def test_a_finding_closes_its_engine(client: Client, hand: HandWorker) -> None:
+def test_a_finding_closes_its_engine(client: Client, worker: HandWorker) -> None:
     sweep = study()
     client.submit(sweep)
     with client.search("study") as finding:
@@ -327,7 +316,7 @@ def test_a_finding_closes_its_engine(client: Client, hand: HandWorker) -> None:
 
 
 def test_a_long_table_of_rows_is_asked_by_its_columns(
-    client: Client, hand: HandWorker, tmp_path: Path
+    client: Client, worker: HandWorker, tmp_path: Path
 ) -> None:
     # given: rows that lie in chunks, in blocks of their own by their steps and guidance
     count = INLINE_VALUES + 300
@@ -341,7 +330,7 @@ def test_a_long_table_of_rows_is_asked_by_its_columns(
     )
     sweep = load_sweep(tmp_path / "sweep.json")
     submission = client.submit(sweep)
-    hand.claim(1)
+    worker.claim(1)
     done = [position for position in range(sweep.layout.total) if position % 7]
     group = CommitGroup(
         sweep_id=sweep.id,

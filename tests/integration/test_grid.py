@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from shared.errors import InvalidInput, InvalidSettings, StorageError
 from shared.storage import Storage
 from tests.results import make_image, make_results, store_images
 from tests.s3_server import S3Server, rclone_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with rclone_server() as running:
-        yield running
 
 
 @pytest.fixture
@@ -139,7 +132,7 @@ def test_a_place_that_cannot_be_written_is_named(results: SweepResults, tmp_path
     (tmp_path / "file").write_text("here")
     (tmp_path / "sheet.png").mkdir()
     for path in (tmp_path / "file" / "sheet.png", tmp_path / "sheet.png"):
-        with pytest.raises(InvalidSettings, match=r"cannot write '.*name another place"):
+        with pytest.raises(InvalidSettings, match=r"cannot write to '.*name another place"):
             draw_grid(results, path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "sheet.png"]
 

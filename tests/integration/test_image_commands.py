@@ -116,9 +116,9 @@ def test_grid_marks_what_failed_and_what_is_not_done(seedbed: Call, client: Clie
     [
         (("grid", "study", "--x", "sed"), "did you mean 'seed'?"),
         (("grid", "study", "--y", "eta"), "--y eta has only one value in this sweep"),
-        (("grid", "study", "--cell", "1"), "--cell 1 is not a number of pixels from 48 to 2,048"),
+        (("grid", "study", "--cell", "1"), "--cell '1' is not a whole number from 48"),
         (("grid", "study", "--font", "nothing.ttf"), "--font 'nothing.ttf' is not a font"),
-        (("grid", "study", "--out", "/proc/x/y.png"), "cannot write '/proc/x/y.png'"),
+        (("grid", "study", "--out", "/proc/x/y.png"), "cannot write to '/proc/x/y.png'"),
         (("fetch", "study", "--name", "{sed}"), "file name '{sed}' has '{sed}': did you mean"),
         (("fetch", "study", "--name", "{seed}"), "jobs 0 and 3 the same name '0.png'"),
         (("fetch", "study", "--name", "../{index}"), "climbs out of its folder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ from tests.pictures import (
     quick_job,
     use_scheduler,
 )
-from tests.tiny_models import save_depth, save_inpainting, save_lcm, save_sd3, save_sdxl
+from tests.tiny_models import (
+    save_depth,
+    save_flux,
+    save_inpainting,
+    save_lcm,
+    save_sd3,
+    save_sdxl,
+)
 from worker.engine import StockEngine
 from worker.inputs import Inputs
 from worker.loading import LoadedModel, ModelSource, load_pipeline
@@ -36,7 +44,8 @@ pytestmark = [*LIBRARY_WARNINGS, pytest.mark.usefixtures("one_thread")]
 
 SAVERS = {
     "sdxl": save_sdxl,
-    "sd3": save_sd3,
+    "sd3": partial(save_sd3, channels=16),
+    "flux": save_flux,
     "lcm": save_lcm,
     "inpainting": save_inpainting,
     "depth": save_depth,
@@ -126,14 +135,19 @@ def with_images(jobs: Sequence[Job], *, masks: bool = False, **fields: Any) -> l
     ]
 
 
-@pytest.mark.parametrize("model", ["sd", "sdxl", "sd3"])
+def mixed_for(model: str) -> list[Job]:
+    """Eight jobs that may share a batch of this model: Flux is told one guidance scale for all."""
+    return mixed_jobs(**{"guidance_scale": 4.0} if model == "flux" else {})
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl", "sd3", "flux"])
 @pytest.mark.parametrize("strength", [None, 0.5])
 def test_rows_of_a_batch_start_from_images_of_their_own(
     folders: dict[str, Path], model: str, strength: float | None
 ) -> None:
     engine = StockEngine(load(folders[model]))
     stock = load_stock(folders[model], "image")
-    jobs = with_images(mixed_jobs(), strength=strength)
+    jobs = with_images(mixed_for(model), strength=strength)
 
     outcomes = all_rendered(engine.render(jobs, inputs=INPUTS))
 
@@ -143,14 +157,14 @@ def test_rows_of_a_batch_start_from_images_of_their_own(
     assert len({outcome.image.tobytes() for outcome in outcomes}) == len(jobs)
 
 
-@pytest.mark.parametrize("model", ["sd", "sdxl", "inpainting"])
+@pytest.mark.parametrize("model", ["sd", "sdxl", "sd3", "flux", "inpainting"])
 @pytest.mark.parametrize("strength", [None, 0.5])
 def test_rows_of_a_batch_have_masks_of_their_own(
     folders: dict[str, Path], model: str, strength: float | None
 ) -> None:
     engine = StockEngine(load(folders[model]))
     stock = load_stock(folders[model], "mask")
-    jobs = with_images(mixed_jobs(), masks=True, strength=strength)
+    jobs = with_images(mixed_for(model), masks=True, strength=strength)
 
     outcomes = all_rendered(engine.render(jobs, inputs=INPUTS))
 

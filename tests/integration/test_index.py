@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,24 +20,12 @@ import pytest
 
 from producer import Client, Sweep
 from shared.records import Receipt, receipt_lines, receipts_key
-from shared.settings import Settings
 from shared.sweep_index import COLUMNS, IndexPointer, pointer_key
 from tests.factories import make_sweep
 from tests.pool import eventually
 from tests.producer_pool import HandWorker
 from worker.finalising import Finaliser
 from worker.sweeps import ClaimedSweeps
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as connected:
-        yield connected
-
-
-@pytest.fixture
-def hand(client: Client) -> HandWorker:
-    return HandWorker(client)
 
 
 def make_finaliser(client: Client, **options: Any) -> Finaliser:
@@ -73,7 +61,7 @@ def read_index(client: Client, sweep: Sweep) -> tuple[IndexPointer, list[dict[st
     return pointer, rows
 
 
-def put_receipts(client: Client, sweep: Sweep, hand: HandWorker, indices: range) -> None:
+def put_receipts(client: Client, sweep: Sweep, worker: HandWorker, indices: range) -> None:
     """One file of receipts, as a worker writes it."""
     results = client.results(sweep.id)
     lines = []
@@ -101,13 +89,13 @@ def put_receipts(client: Client, sweep: Sweep, hand: HandWorker, indices: range)
 
 
 def test_the_index_has_every_image_in_the_user_s_order_with_all_that_made_it(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
-    put_receipts(client, sweep, hand, range(6, 12))
-    put_receipts(client, sweep, hand, range(6))
+    worker.work(sweep)
+    put_receipts(client, sweep, worker, range(6, 12))
+    put_receipts(client, sweep, worker, range(6))
 
     assert make_finaliser(client).run_pending() == 1
 
@@ -137,12 +125,12 @@ def test_the_index_has_every_image_in_the_user_s_order_with_all_that_made_it(
 
 
 def test_jobs_that_died_are_in_the_index_with_their_reason(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.fail(2, "no such scheduler, 狗")
-    hand.work(sweep)
+    worker.fail(2, "no such scheduler, 狗")
+    worker.work(sweep)
 
     make_finaliser(client).run_pending()
 
@@ -155,17 +143,17 @@ def test_jobs_that_died_are_in_the_index_with_their_reason(
 
 
 def test_retry_reopens_the_sweep_and_its_end_writes_the_next_version(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.fail(2, "unlucky")
-    hand.work(sweep)
+    worker.fail(2, "unlucky")
+    worker.work(sweep)
     make_finaliser(client).run_pending()
     first = pointer_of(client, sweep)
 
     client.retry(sweep.id)
-    hand.work(sweep)
+    worker.work(sweep)
     make_finaliser(client).run_pending()
 
     pointer, rows = read_index(client, sweep)
@@ -175,11 +163,11 @@ def test_retry_reopens_the_sweep_and_its_end_writes_the_next_version(
 
 
 def test_a_cancelled_sweep_gets_an_index_of_what_was_made_and_stays_cancelled(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep, jobs=5)
+    worker.work(sweep, jobs=5)
     client.cancel(sweep.id)
 
     assert make_finaliser(client).run_pending() == 1
@@ -202,11 +190,11 @@ def test_a_cancelled_sweep_of_which_nothing_was_made_has_an_empty_index(client: 
 
 
 def test_images_that_a_cancelled_sweep_has_lost_have_no_row(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep, jobs=5)
+    worker.work(sweep, jobs=5)
     client.cancel(sweep.id)
     lost = next(i for i in range(12) if client.storage.exists(client.results(sweep.id).key_of(i)))
     client.storage.delete(client.results(sweep.id).key_of(lost))
@@ -219,12 +207,12 @@ def test_images_that_a_cancelled_sweep_has_lost_have_no_row(
 
 
 def test_a_large_sweep_is_compared_by_listing_and_comes_to_the_same_index(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study(seed="0..9", negative_prompt=[None, "rain"])  # twins share a key at guidance 1
     client.submit(sweep)
-    hand.work(sweep)
-    put_receipts(client, sweep, hand, range(20))
+    worker.work(sweep)
+    put_receipts(client, sweep, worker, range(20))
     item = client.queue.finalise(token="a", lease_seconds=60)
     assert item is not None
     indexes = []
@@ -244,11 +232,11 @@ def test_a_large_sweep_is_compared_by_listing_and_comes_to_the_same_index(
 
 
 def test_a_listing_finds_what_is_gone_and_the_sweep_is_reopened(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     results = client.results(sweep.id)
     for index in (2, 7):
         client.storage.delete(results.key_of(index))
@@ -258,15 +246,15 @@ def test_a_listing_finds_what_is_gone_and_the_sweep_is_reopened(
     status = client.status(sweep.id)
     assert (status.state, status.pending) == ("running", 2)
     assert not client.storage.exists(pointer_key(sweep.id))
-    hand.work(sweep)
+    worker.work(sweep)
     make_finaliser(client, looked_up=0).run_pending()
     assert len(read_index(client, sweep)[1]) == 12
 
 
-def test_a_large_sweep_is_finalised_in_the_background(client: Client, hand: HandWorker) -> None:
+def test_a_large_sweep_is_finalised_in_the_background(client: Client, worker: HandWorker) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     finaliser = make_finaliser(client, inline_jobs=0)
 
     finaliser.run_pending()
@@ -310,14 +298,14 @@ class Mortal:
 @pytest.mark.parametrize("cancelled", [False, True], ids=["complete", "cancelled"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_finaliser_may_die_at_any_call_and_the_pointer_names_a_whole_index(
-    client: Client, hand: HandWorker, after: bool, cancelled: bool
+    client: Client, worker: HandWorker, after: bool, cancelled: bool
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep, jobs=6 if cancelled else None)
+    worker.work(sweep, jobs=6 if cancelled else None)
     if cancelled:
         client.cancel(sweep.id)
-    put_receipts(client, sweep, hand, range(12))
+    put_receipts(client, sweep, worker, range(12))
     expire = expire_leases(client)
     deaths = 0
     for calls in range(1, 100):
@@ -359,11 +347,11 @@ def expire_leases(client: Client) -> Callable[[], None]:
 
 
 def test_a_finaliser_that_lost_its_lease_leaves_the_pointer_alone(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     slow = make_finaliser(client)
     put_file = slow._storage.put_file
 
@@ -385,14 +373,14 @@ def test_a_finaliser_that_lost_its_lease_leaves_the_pointer_alone(
 
 def test_the_code_on_the_reader_s_page_runs(
     client: Client,
-    hand: HandWorker,
+    worker: HandWorker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = study(prompt=["a star", "a cat"], guidance_scale=[1, 7.5])
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     make_finaliser(client).run_pending()
     pointer = pointer_of(client, sweep)
     (tmp_path / "index.json").write_bytes(client.storage.get(pointer_key(sweep.id)))
@@ -406,11 +394,11 @@ def test_the_code_on_the_reader_s_page_runs(
 
 
 def test_a_finaliser_that_is_closed_gives_its_sweep_to_the_next(
-    client: Client, hand: HandWorker
+    client: Client, worker: HandWorker
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     closing = make_finaliser(client, inline_jobs=0)
     sizes, entered, go_on = client.storage.sizes, Event(), Event()
 
@@ -432,10 +420,10 @@ def test_a_finaliser_that_is_closed_gives_its_sweep_to_the_next(
     assert len(read_index(client, sweep)[1]) == 12
 
 
-def test_a_lease_is_renewed_while_the_index_is_written(client: Client, hand: HandWorker) -> None:
+def test_a_lease_is_renewed_while_the_index_is_written(client: Client, worker: HandWorker) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     finaliser = make_finaliser(client, lease_seconds=0.4)
     put_file = client.storage.put_file
 
@@ -454,10 +442,10 @@ def test_a_lease_is_renewed_while_the_index_is_written(client: Client, hand: Han
     assert pointer_of(client, sweep).number == 1
 
 
-def test_storage_that_is_down_puts_the_index_off(client: Client, hand: HandWorker) -> None:
+def test_storage_that_is_down_puts_the_index_off(client: Client, worker: HandWorker) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
+    worker.work(sweep)
     down = type(client.storage).connect(
         client.settings.with_values(s3_endpoint_url="http://127.0.0.1:9")
     )
@@ -504,12 +492,12 @@ Finaliser(queue, storage, ClaimedSweeps(queue, storage), lease_seconds=1.0).run_
     ],
 )
 def test_a_finaliser_process_that_is_killed_is_followed_by_another(
-    client: Client, hand: HandWorker, method: str, part: str
+    client: Client, worker: HandWorker, method: str, part: str
 ) -> None:
     sweep = study()
     client.submit(sweep)
-    hand.work(sweep)
-    put_receipts(client, sweep, hand, range(12))
+    worker.work(sweep)
+    put_receipts(client, sweep, worker, range(12))
     killed = subprocess.run(
         [sys.executable, "-c", DYING_FINALISER, method, part],
         env={**os.environ, **client.settings.to_environ()},

@@ -26,7 +26,7 @@ from shared.storage import Storage
 from tests.command_line import Call
 from tests.factories import make_job, make_sweep
 from tests.input_files import huge_png, noise_bytes, picture_bytes, write_picture
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from tests.redis_server import RedisServer
 from worker.inputs import InputStore
 from worker.process import WorkerProcess
@@ -238,12 +238,6 @@ def test_inputs_need_credentials(
         pytest.raises(InvalidSettings, match="the sweep's input files"),
     ):
         client.submit(sweep)
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -87,9 +87,6 @@ def test_a_row_of_the_denoiser_is_an_image_and_the_vae_is_left_out_of_its_curve(
 
 
 def test_memory_is_the_processs_own_on_a_cpu(engine: StockEngine) -> None:
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("only Linux tells a process's memory by the page")
-
     found = probe(engine, quick_job(height=256, width=256), most_rows=4, budget_seconds=60)
 
     assert found.memory_bytes is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tests.pictures import (
     mixed_jobs,
     quick_job,
 )
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from tests.tiny_models import save_flux, save_lcm, save_sd3, save_sdxl
 from worker.engine import StockEngine
 from worker.inputs import Inputs
@@ -256,12 +256,6 @@ def test_a_job_that_fails_leaves_its_mates_their_bits(
 
     assert "nobody can read" in str(outcomes.pop(2))
     assert [outcome.image.tobytes() for outcome in all_rendered(outcomes)] == expected
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 def test_workers_with_other_batch_sizes_store_the_same_objects(pool: Pool) -> None:

@@ -16,7 +16,7 @@ from shared.chunks import CHUNK_ROWS, INLINE_VALUES, chunk_key, pack_chunk
 from shared.errors import InvalidSettings, StorageError
 from shared.queue import CommitGroup
 from shared.sweep import Sweep
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from worker.process import WorkerProcess
 
 ODD = [
@@ -31,12 +31,6 @@ ODD = [
     "null",
     "0123456",
 ]
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import redis
 
 from producer.services.binaries import find_rclone, find_redis_server
 from producer.services.metrics_process import pick_port
+from producer.services.plan import Plan
 from producer.stack import Stack
 from shared.errors import InvalidSettings, ServiceError, StorageError
 from shared.settings import Settings
@@ -579,7 +580,7 @@ def test_a_port_that_another_takes_first_is_given_up_for_the_next(data_dir: Path
     """
     for folder in ("logs", "objects", "redis"):
         (data_dir / folder).mkdir(parents=True)
-    plan = {"data_dir": str(data_dir), "settings": {}, "models": [], "worker": None}
+    plan = Plan(settings=Settings(data_dir=data_dir))
     with socket.create_server(("127.0.0.1", 0)) as other:
         keeper = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code), str(other.getsockname()[1])],
@@ -591,7 +592,7 @@ def test_a_port_that_another_takes_first_is_given_up_for_the_next(data_dir: Path
         )
         assert keeper.stdin is not None
         assert keeper.stdout is not None
-        keeper.stdin.write(json.dumps({**plan, "worker_only": False}) + "\n")
+        keeper.stdin.write(plan.line().decode())
         keeper.stdin.flush()
         assert json.loads(keeper.stdout.readline()) == {"event": "ready"}
         stack = Stack.running(data_dir)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,8 @@ from shared.lanes import model_key
 from shared.settings import VARIABLES
 from shared.worker_options import WorkerOptions
 from tests.command_line import Call, caller
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from worker.process import WorkerProcess
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture

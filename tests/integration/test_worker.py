@@ -15,14 +15,8 @@ import pytest
 
 from shared.lanes import model_key
 from shared.worker_options import WorkerOptions
-from tests.pool import Pool, eventually, running_pool
+from tests.pool import Pool, eventually
 from worker.process import WorkerProcess
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -76,6 +70,29 @@ def test_images_of_several_sweeps_share_a_batch(pool: Pool, worker: WorkerProces
 
     rows = {receipt["rows"] for sweep in sweeps for receipt in pool.receipts(sweep)}
     assert rows == {4}
+
+
+def test_a_lease_that_is_committed_whole_is_not_released_and_its_rate_is_told_once(
+    pool: Pool, worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.serving.RATE_CHANGE", 1e6)  # a busy machine's batches differ
+    sweep = pool.sweep(name="plain", prompt="a hut", guidance_scale=4, seed="0..15")
+    pool.client.submit(sweep)
+    calls = []
+
+    def heard(name: str) -> None:
+        told = getattr(worker._queue, name)
+        monkeypatch.setattr(
+            worker._queue, name, lambda *a, **b: calls.append(name) or told(*a, **b)
+        )
+
+    for name in ("commit", "record_rate", "release"):
+        heard(name)
+
+    assert serve(worker, pool) == 16
+
+    assert sorted(calls) == [*["commit"] * 4, "record_rate"]
+    assert pool.client.status(sweep.id).leased == 0
 
 
 def test_a_guidance_axis_does_not_split_batches(pool: Pool, worker: WorkerProcess) -> None:

@@ -16,17 +16,11 @@ import torch
 
 from tests.factories import make_curve
 from tests.pictures import hooked
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from worker.probing import probe
 from worker.process import WorkerProcess
 
 Start = Callable[..., WorkerProcess]
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,18 +17,12 @@ from shared.metric_families import new_registry
 from shared.metric_table import OUTCOMES, STAGES, WORKER_METRICS
 from shared.metrics_server import MetricsServer
 from shared.worker_options import WorkerOptions
-from tests.pool import Pool, eventually, running_pool
+from tests.pool import Pool, eventually
 from tests.promtool import lint_metrics
 from tests.scrape import Samples, ask, scrape, scrape_openmetrics, value
 from worker.health import Health
 from worker.metrics import WorkerMetrics
 from worker.process import WorkerProcess
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 class Watched:

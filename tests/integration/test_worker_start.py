@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,18 +19,12 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 
 from shared.settings import VARIABLES
 from shared.worker_options import VARIABLE, WorkerOptions
-from tests.pool import Pool, running_pool
+from tests.pool import Pool
 from tests.scrape import ask
 from worker.__main__ import main
 
 CLOSED = "127.0.0.1:9"
 """Nobody listens there: the discard service went out of use long ago."""
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @dataclass

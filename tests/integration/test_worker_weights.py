@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,12 @@ pytest.importorskip("peft", reason="needs the worker's dependencies")
 from shared.layout import Layout
 from shared.pin import Pin
 from shared.weights import WeightsName
-from tests.pool import Pool, eventually, running_pool
+from tests.pool import Pool, eventually
 from tests.tiny_parts import save_lora, save_vae
 from worker.loading import ModelSource, _from_folder
 from worker.process import WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with running_pool(tmp_path_factory.mktemp("pool")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +37,7 @@ def empty(pool: Pool) -> None:
 
 def serve_all(process: WorkerProcess, pool: Pool) -> None:
     """What its heartbeat and its doorbells would have it do."""
-    process._discovery.look()
+    process._discovery.look(pool.client.queue.models_with_work())
     for model in pool.client.queue.models_with_work():
         process.serve(model)
 

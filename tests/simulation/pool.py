@@ -37,10 +37,12 @@ class Bell:
             self._waiting = False
             self._deliver()
 
-    def ring(self) -> None:
-        """One message, unless there is one."""
-        if not self._waiting and not self._deliver():
-            self._waiting = True
+    def ring(self) -> bool:
+        """Send one message, unless there is one. Returns whether it was sent."""
+        if self._waiting:
+            return False
+        self._waiting = not self._deliver()
+        return True
 
     def _deliver(self) -> bool:
         while self._idle:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from producer.exporter import Scaling
+from producer.wishes import Scaling
 from tests.simulation.autoscaler import SCALE_DOWN, Rules, ScaledObject
 from tests.simulation.charts import Panel, Series
 from tests.simulation.load import SIZES, Submission, big_sweep, bursts, day, mixed_sweeps

@@ -12,7 +12,8 @@ from random import Random
 
 import redis
 
-from producer.exporter import PoolReader, Scaling
+from producer.pool_reader import PoolReader
+from producer.wishes import Scaling
 from shared.queue import Claim, JobQueue
 from shared.redis_connection import connect
 from tests.queue_play import make_block, make_record, must_take, refs_of, store
@@ -130,6 +131,7 @@ def cpu_by_call(sweeps: int = SWEEPS, calls: int = 1500) -> dict[str, float]:
         for number in range(sweeps):
             blocks = (make_block(jobs, recipe="a"), make_block(jobs, recipe="b", cost=2.0))
             queue.submit(make_record(f"s{number}", *blocks, owner=f"owner{number % OWNERS}"))
+            queue.pin(f"s{number}", "m", PIN)  # as its first claim would, once in its life
         prefer: tuple[str, str] | None = None
 
         def claim() -> Claim:
@@ -138,19 +140,20 @@ def cpu_by_call(sweeps: int = SWEEPS, calls: int = 1500) -> dict[str, float]:
             prefer = (found.lane, found.recipe)
             return found
 
-        for _ in range(sweeps):  # the first claim from each pins it, once in its life
-            queue.release(claim().token)
         claims: list[Claim] = []
         refs = {(part.sweep_id, part.epoch) for part in claim().shares}
         kinds: dict[str, Callable[[int], object]] = {
             "ping": lambda n: client.ping(),
             "claim": lambda n: claims.append(claim()),
             "begin": lambda n: queue.begin(claims[n].token, refs_of(claims[n]), gpu_seconds=60),
-            "renew": lambda n: queue.renew(claims[n].token, lease_seconds=600, phase="gpu"),
+            "uploading": lambda n: queue.renew(
+                claims[n].token, lease_seconds=600, phase="uploading"
+            ),
             "rate": lambda n: queue.record_rate("m", "l", "a", seconds_per_job=1.0, batch=BATCH),
             "commit": lambda n: store(queue, claims[n]),
-            "release": lambda n: queue.release(claims[n].token),
-            "work": lambda n: queue.claimable("m", pin=PIN),
+            "look": lambda n: queue.look(),
+            "bell": lambda n: _broker_size(client),
+            "announce": lambda n: queue.announce(f"w{n}", {"host": "h" * 200}, ttl_seconds=60),
             "live": lambda n: queue.live(refs),
             "reap": lambda n: queue.reap(),
             "finalise": lambda n: queue.finalise(token=f"f{n}", lease_seconds=30),
@@ -174,7 +177,7 @@ def _busy_pool(
         call_seconds=0.0,
         job_seconds={"plain": BATCH_SECONDS / BATCH, "fast": BATCH_SECONDS / BATCH},
         cold_seconds=0.0,
-        live_poll_seconds=1.0,
+        live_poll_seconds=2.0,
     )
     pool = SimulatedPool(
         client,

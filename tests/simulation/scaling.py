@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from producer.exporter import Exporter, PoolReader, Scaling
+from producer.exporter import Exporter
+from producer.pool_reader import PoolReader
+from producer.wishes import Scaling
 from tests.simulation.autoscaler import Activator, Autoscaler, ScaledObject
 from tests.simulation.events import Steps
 from tests.simulation.pool import SimulatedPool

@@ -28,15 +28,17 @@ NOW = """local function now_us()
 end"""
 """As lib_keys.lua has it; a test says when it no longer does."""
 
-VIRTUAL_NOW = """local VIRTUAL_NOW = tonumber(table.remove(ARGV))
-local function now_us()
+VIRTUAL_NOW = """local function now_us()
   return VIRTUAL_NOW
-end
+end"""
+
+PROLOGUE = """local VIRTUAL_NOW = tonumber(table.remove(ARGV))
 local function virtual_pop(set, count)
   local members = redis.call('SORT', set, 'LIMIT', 0, count)
   redis.call('SREM', set, unpack(members))
   return members
-end"""
+end
+"""
 
 DRAWS = {
     "redis.call('SPOP', retry, again)": "virtual_pop(retry, again)",
@@ -54,9 +56,9 @@ FOREVER_SECONDS = 86_400.0
 def virtual_script(verb: str) -> Script:
     """The script of a verb that takes the time as its last argument."""
     source = load_script(verb).source
-    if source.count(NOW) != 1:
+    if "now_us" in source and source.count(NOW) != 1:
         raise AssertionError(f"{verb}.lua does not hold now_us() as it is known here")
-    source = source.replace(NOW, VIRTUAL_NOW)
+    source = PROLOGUE + source.replace(NOW, VIRTUAL_NOW)
     for draw, choice in DRAWS.items():
         if verb == "claim" and source.count(draw) != 1:
             raise AssertionError(f"claim.lua does not draw jobs by {draw}")

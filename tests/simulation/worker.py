@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import LeaseLost
 from shared.queue import Claim, CommitGroup, JobRef, Phase
+from shared.queue_look import Look
 from tests.simulation.events import Process, Signal, Steps, Timer
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ PIN = "p" * 300
 
 REAPED = 16
 RING_SECONDS = 0.5
+RATE_SECONDS = 10.0
+RATE_CHANGE = 0.1
 GPU_SECONDS = 600.0
-"""Like worker/heartbeat.py and the watchdog's default."""
+"""Like worker/heartbeat.py, worker/serving.py and the watchdog's default."""
 
 IMAGE_BYTES = 400_000
 MISSED_BEATS = 4.0 * 1.5
@@ -68,6 +71,7 @@ class Held:
     claim: Claim
     phase: Phase = "queued"
     lost: bool = False
+    over: bool = False
     renewal: Timer | None = None
 
     @property
@@ -104,6 +108,8 @@ class SimulatedWorker:
         self._storing = 0
         self._stored = Signal()
         self._ringing = False
+        self._unanswered = False
+        self._told: tuple[str, str, float, float] | None = None
         self._beat: Timer | None = None
         self._processes: list[Process] = []
         self._start(self._live())
@@ -165,6 +171,7 @@ class SimulatedWorker:
 
     def _serve(self) -> Steps:
         """As worker/serving.py: until nothing is claimable, claiming one batch ahead."""
+        self._unanswered = False
         ahead = self._claim()
         while ahead is not None:
             held, ahead = ahead, None
@@ -172,7 +179,8 @@ class SimulatedWorker:
                 self._let_go(held)
                 break
             ahead = self._claim()
-            self._ring_soon()
+            if held.claim.more and not self._unanswered:
+                self._ring_soon()
             yield from self._render(held)
         if ahead is not None:
             self._let_go(ahead)
@@ -219,19 +227,29 @@ class SimulatedWorker:
         yield seconds
         self.busy_since = None
         self.busy_seconds += seconds
-        self.queue.record_rate(
-            MODEL,
-            claim.lane,
-            claim.recipe,
-            seconds_per_job=seconds / claim.size,
-            batch=claim.size,
-        )
+        self._off_gpu(held)
+        self._record_rate(claim, seconds / claim.size)
         self.pool.unstored[self.name] = self.pool.unstored.get(self.name, 0.0) + seconds
         self._storing += 1
         self._start(self._store(held, seconds))
 
-    def _store(self, held: Held, seconds: float) -> Steps:
+    def _off_gpu(self, held: Held) -> None:
         held.phase = "uploading"
+        if not held.lost:
+            self._renew_once(held)
+
+    def _record_rate(self, claim: Claim, seconds: float) -> None:
+        now = self.pool.loop.now
+        if self._told is not None and self._told[:2] == (claim.lane, claim.recipe):
+            _, _, at, told = self._told
+            if now < at + RATE_SECONDS and abs(seconds - told) <= RATE_CHANGE * told:
+                return
+        self._told = (claim.lane, claim.recipe, now, seconds)
+        self.queue.record_rate(
+            MODEL, claim.lane, claim.recipe, seconds_per_job=seconds, batch=claim.size
+        )
+
+    def _store(self, held: Held, seconds: float) -> Steps:
         yield self.pool.timing.upload_seconds
         groups = [
             CommitGroup(
@@ -243,6 +261,7 @@ class SimulatedWorker:
             for part in held.claim.shares
         ]
         committed = self.queue.commit(held.claim.token, groups)
+        held.over = committed.lease_over
         self.pool.committed(held.claim, committed)
         self.pool.unstored[self.name] -= seconds
         self.wasted_seconds += seconds * (1 - committed.newly_done / held.claim.size)
@@ -257,6 +276,10 @@ class SimulatedWorker:
         held.renewal = self.pool.loop.after(third, lambda: self._renew(held))
 
     def _renew(self, held: Held) -> None:
+        if self._renew_once(held):
+            self._renew_later(held)
+
+    def _renew_once(self, held: Held) -> bool:
         try:
             self.queue.renew(
                 held.claim.token, lease_seconds=self.pool.timing.lease_seconds, phase=held.phase
@@ -264,8 +287,7 @@ class SimulatedWorker:
         except LeaseLost:
             held.lost = True
             self.pool.count("leases lost")
-        else:
-            self._renew_later(held)
+        return not held.lost
 
     def _stop_renewing(self, held: Held) -> None:
         if held.renewal is not None:
@@ -274,7 +296,7 @@ class SimulatedWorker:
     def _let_go(self, held: Held) -> None:
         self._stop_renewing(held)
         self._leases.remove(held)
-        if not held.lost:
+        if not held.lost and not held.over:
             self.queue.release(held.claim.token)
 
     def _poll_live(self, seconds: float) -> Steps:
@@ -292,16 +314,22 @@ class SimulatedWorker:
     def _heartbeat(self) -> Steps:
         mean = self.pool.timing.heartbeat_seconds
         while True:
+            look = self.queue.look()
             self.queue.announce(self.name, self._info(), MISSED_BEATS * mean)
-            self.queue.reap(REAPED)
-            self._ring_where_claimable()
-            token = f"{self.rng.getrandbits(96):024x}"
-            lease_seconds = self.pool.timing.lease_seconds
-            item = self.queue.finalise(token=token, lease_seconds=lease_seconds)
-            if item is not None:
-                yield self.pool.timing.finalise_seconds
-                self.queue.finish(token, item.sweep_id, item.epoch)
+            if look.expired:
+                self.queue.reap(REAPED)
+            self._ring_where_claimable(look)
+            if look.finalise_items or look.expired:
+                yield from self._finalise()
             yield mean * self.rng.uniform(0.5, 1.5)
+
+    def _finalise(self) -> Steps:
+        token = f"{self.rng.getrandbits(96):024x}"
+        lease_seconds = self.pool.timing.lease_seconds
+        item = self.queue.finalise(token=token, lease_seconds=lease_seconds)
+        if item is not None:
+            yield self.pool.timing.finalise_seconds
+            self.queue.finish(token, item.sweep_id, item.epoch)
 
     def _info(self) -> dict[str, object]:
         return {
@@ -319,9 +347,10 @@ class SimulatedWorker:
     def _ring_if_alive(self) -> None:
         self._ringing = False
         if self.ended_at is None:
-            self._ring_where_claimable()
+            self._ring_where_claimable(self.queue.look())
 
-    def _ring_where_claimable(self) -> None:
-        if self.queue.claimable(MODEL, pin=PIN):
+    def _ring_where_claimable(self, look: Look) -> None:
+        self._unanswered = False
+        if look.claimable(MODEL, PIN):
             self.pool.look_at_broker()
-            self.pool.bell.ring()
+            self._unanswered = not self.pool.bell.ring()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.exceptions import Exit
 
 from producer.cli.help import example_lines
 from producer.cli.main import cli
@@ -37,6 +38,12 @@ def test_each_example_parses_as_the_command_it_is_for(name: str) -> None:
             found, command, rest = cli.resolve_command(context, words[1:])
             assert command is not None
             command.make_context(found, rest, parent=context)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_asked_for_with_the_same_words_without_the_group(name: str) -> None:
+    with pytest.raises(Exit):
+        cli.commands[name].make_context(name, ["-h"])
 
 
 @pytest.mark.parametrize("name", ["run", "submit", "plan"])

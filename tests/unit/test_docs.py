@@ -37,15 +37,11 @@ SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 CAPACITY = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
 MANIFEST = (ROOT / "docs" / "manifest.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "docs/sweeps.md", "docs/models.md"]
-OURS = [
-    "docs/capacity.md",
-    "docs/sweeps.md",
-    "docs/models.md",
-    "docs/manifest.md",
-    "docs/glossary.md",
-    "docs/failures.md",
-    "CONTRIBUTING.md",
-]
+OURS = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "docs/**/*.md", "worker/**/*.md")
+    for path in ROOT.glob(pattern)
+)
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -250,8 +246,20 @@ def test_the_image_of_the_worked_example_has_the_digest_it_is_said_to_have() -> 
 @pytest.mark.parametrize("page", OURS)
 def test_no_link_is_broken(page: str) -> None:
     path = ROOT / page
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+    for target, part in re.findall(
+        r"\]\(([^)#:]*)(?:#([\w-]+))?\)", path.read_text(encoding="utf-8")
+    ):
+        place = path.parent / target if target else path
+        assert place.exists(), target
+        assert not part or part in anchors(place), f"{target}#{part}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that its headings have in links, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
 
 
 def test_the_licence_is_there_in_full() -> None:

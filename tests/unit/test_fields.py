@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidSweep
-from shared.fields import FIELDS, MAX_TEXT_BYTES, REQUIRED, check_value, nearest, shown
+from shared.field_values import check_value
+from shared.fields import FIELDS, MAX_TEXT_BYTES, REQUIRED
 from shared.job import Job
+from shared.mistakes import nearest, shown
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=3),
@@ -84,8 +86,8 @@ def test_minus_nought_is_nought() -> None:
         ("scheduler", 5, "scheduler 5 is not a diffusers scheduler's class name"),
         ("generator_device", "gpu", "generator_device 'gpu' is not known: write cpu or cuda"),
         ("generator_device", None, "generator_device is null: give it cpu or cuda"),
-        ("model", "", "model is empty: give it a text"),
-        ("revision", " ", "revision is empty: give it a text"),
+        ("model", "", "model is empty: say which model to use"),
+        ("revision", " ", "revision is empty: say which revision to use, or leave it out"),
         ("model", None, "model is null: give it a text"),
         ("prompt", None, "prompt is null: give it a text"),
         ("prompt", False, "prompt False is not a text"),

@@ -162,6 +162,19 @@ def test_every_compatible_of_a_stable_diffusion_scheduler_can_be_named(native: s
     assert {kind.__name__ for kind in compatibles} <= SCHEDULERS
 
 
+def test_the_map_in_the_docs_names_every_file_where_it_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn: list[str] = []
+    folder = ""
+    for line in page.partition("## Where things are")[2].splitlines():
+        if named := re.match(r"(?:### |`)([\w/]+)/(?:`|$)", line):
+            folder = named[1]
+        elif line.startswith("| ") and not line.startswith(("| what | files", "| ---")):
+            drawn += [f"{folder}/{name}.py" for name in re.findall(r"`(\w+)`", line.split("|")[2])]
+    modules = {name_of(path) for path in MODULES if path.name != "__init__.py"}
+    assert sorted(drawn) == sorted(modules)
+
+
 PRODUCER_ALONE = """
 import importlib, json, pkgutil, sys
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from producer.cli.main import cli
-from producer.exporter import Exporter, PoolLook, Scaling
+from producer.exporter import Exporter
+from producer.pool_reader import PoolLook
+from producer.wishes import Scaling
 from shared.backlog import Backlog
 from shared.metric_table import METRICS, MOST_LANES, MOST_MODELS, STAGES
 from tests.metric_page import PAGE, TABLES, with_tables

@@ -138,7 +138,7 @@ def test_a_template_may_hold_the_digest() -> None:
         ("/tmp/{index}", "climbs out"),
         ("a//{index}", "climbs out"),
         ("a/", "climbs out"),
-        ("", "climbs out"),
+        ("", "is empty: write one such as"),
         ("a\n{index}", "control character"),
         ("a\\{index}", "backslash"),
         ("{prompt:.2f}", r"write \{prompt:\.8\}"),

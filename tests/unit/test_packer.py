@@ -124,6 +124,13 @@ def test_no_negative_prompt_splits_from_an_empty_one_where_the_pipeline_gets_tex
     assert pack(jobs, traits=GUIDANCE_INSIDE, max_rows=8) == [[0], [1, 2]]
 
 
+def test_a_model_without_an_unguided_half_heeds_no_negative_prompt_and_no_rescale() -> None:
+    jobs = [make_job(), make_job(negative_prompt="blurry"), make_job(guidance_rescale=0.7)]
+
+    traits = replace(GUIDANCE_INSIDE, two_halves=False)
+    assert pack(jobs, traits=traits, max_rows=8) == [[0, 1, 2]]
+
+
 def test_without_guidance_what_acts_through_it_is_no_reason_to_split() -> None:
     jobs = [
         make_job(guidance_scale=1.0),

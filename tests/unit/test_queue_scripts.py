@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from shared.keys import KEY_TABLE, SEGMENT_BITS
-from shared.scripts import load_script
+from shared.scripts import load_script, locals_of
 
 LUA = sorted(item.name for item in (files("shared") / "lua").iterdir() if item.name[0] != "_")
 VERBS = [name.removesuffix(".lua") for name in LUA if not name.startswith("lib_")]
@@ -55,3 +55,17 @@ def test_scripts_run_on_redis_6_2(verb):
 
 def test_segments_are_of_one_size_on_both_sides():
     assert f"SEGMENT_BITS = {SEGMENT_BITS}" in text_of("lib_keys.lua")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_of_the_snippets_what_it_reaches_and_nothing_else(verb):
+    source = load_script(verb).source
+    snippets = {
+        name: text
+        for file in LUA
+        if file.startswith("lib_")
+        for name, text in locals_of(text_of(file))
+    }
+    for name, text in snippets.items():
+        uses = len(re.findall(rf"\b{name}\b", source.replace(text, "")))
+        assert (text in source) == (uses > 0), name

@@ -21,7 +21,8 @@ from shared.errors import (
 )
 from shared.job import Job
 from tests.factories import make_job
-from worker.rescue import RowCap, render_rows, translate
+from worker.faults import translate
+from worker.rescue import RowCap, render_rows
 
 Run = Callable[[Sequence[Job]], list[str | RenderError]]
 

@@ -12,7 +12,7 @@ from producer.show import read_origin
 from producer.sweep_file import load_sweep
 from producer.sweep_text import sweep_text
 from shared.errors import InvalidSweep
-from shared.fields import check_value
+from shared.field_values import check_value
 from shared.image_metadata import encode_png
 from shared.structured import MAX_LORAS, MAX_SETTINGS, MAX_STEPS, lora_weights
 from shared.sweep import Sweep
@@ -64,6 +64,7 @@ def test_a_value_has_one_text(name: str, value: object, text: str | None) -> Non
         ("scheduler_config", {"a": [1]}, "has a with a list or a mapping: values are plain"),
         ("scheduler_config", {"a b": 1}, "has 'a b', which is no setting's name"),
         ("scheduler_config", {"a": float("inf")}, "has a with a number that is not finite"),
+        ("scheduler_config", {"a": 10**9}, "has a with a number beyond 100,000"),
         ("scheduler_config", {"a": "x" * 201}, "has a text for a that is no word of at most 200"),
         ("scheduler_config", {f"a{n}": n for n in range(99)}, "has 99 settings: at most 32"),
         ("sigmas", 14.6, "is not a list of sigmas: write sigmas: {fixed: [14.6, 3.2, 0.7, 0]}"),

@@ -1,4 +1,4 @@
-"""The jobs of a sweep that were given up, each with the command that renders it alone."""
+"""The jobs of a sweep that failed; those that were given up come with a command for each."""
 
 from __future__ import annotations
 
@@ -6,10 +6,33 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from producer.show import run_arguments, shell_line
+from shared.errors import UnknownSweep
 
 if TYPE_CHECKING:
     from producer.results import SweepResults
+    from shared.layout import Layout
     from shared.queue import JobQueue
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFailure:
+    """A job that failed at least once.
+
+    Attributes:
+        index: The user's.
+        attempts: Tries charged to it.
+        reason: What the last one died of.
+        worker: Who tried.
+        at: When, seconds since 1970, UTC.
+        dead: No further tries until it is revived by `Client.retry`.
+    """
+
+    index: int
+    attempts: int
+    reason: str
+    worker: str
+    at: float
+    dead: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +60,21 @@ class DeadJob:
     command: str
 
 
+def failed_jobs(queue: JobQueue, sweep_id: str, layout: Layout, *, limit: int) -> list[JobFailure]:
+    """Some of them, dead or still being tried."""
+    return [
+        JobFailure(
+            index=layout.index_of(failure.position),
+            attempts=failure.attempts,
+            reason=failure.reason,
+            worker=failure.worker,
+            at=failure.at,
+            dead=failure.dead,
+        )
+        for failure in queue.failures(sweep_id, limit)
+    ]
+
+
 def dead_jobs(queue: JobQueue, results: SweepResults) -> list[DeadJob]:
     """All of them, by index."""
     found: dict[int, DeadJob] = {}
@@ -58,3 +96,14 @@ def dead_jobs(queue: JobQueue, results: SweepResults) -> list[DeadJob]:
             command=shell_line(arguments),
         )
     return [found[index] for index in sorted(found)]
+
+
+def dead_indices(queue: JobQueue, results: SweepResults, *, limit: int) -> frozenset[int]:
+    """Jobs that were given up, of the first ``limit`` that failed; none where it is forgotten."""
+    try:
+        failures = queue.failures(results.manifest.sweep_id, limit)
+    except UnknownSweep:
+        return frozenset()
+    return frozenset(
+        results.layout.index_of(failure.position) for failure in failures if failure.dead
+    )

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from producer.capacity_bars import BAR, plot_lines, plots
 from producer.capacity_chart import CAP, KNEE, LINE, MOST_DRAWN, draw_chart
-from producer.capacity_plot import BAR, plot_lines, plots
 from shared.errors import InvalidInput
 from tests.factories import make_capacity, make_curve
 
