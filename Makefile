@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check chaos bench docs clean
+.PHONY: help demo quick test lint types check chaos bench docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 
 demo: $(VENV)/.run ## render a small sweep on this machine, from nothing to a contact sheet
 	$(BIN)/seedbed run examples/demo.yaml
+
+quick: $(VENV)/.dev ## run the tests that are not slow: seven of eight, in under three minutes
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not slow"
 
 test: $(VENV)/.dev ## run the whole test suite
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal

@@ -54,13 +54,15 @@ class WorkerHandle:
 
     process: subprocess.Popen[bytes]
     log: Path
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Where other than usual."""
 
     @property
     def ready(self) -> bool:
-        """Whether it has loaded its model."""
+        """Whether it has loaded its model and listens: before, SIGTERM is no drain."""
         if self.process.poll() is not None:
             raise AssertionError(f"worker ended with {self.process.returncode}:\n{self.text}")
-        return "model loaded" in self.text
+        return " listening " in self.text
 
     @property
     def text(self) -> str:
@@ -149,7 +151,7 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        handle = WorkerHandle(process, log)
+        handle = WorkerHandle(process, log, options)
         self.workers.append(handle)
         return handle
 
@@ -161,6 +163,10 @@ class Pool:
         for handle in handles:
             eventually(lambda handle=handle: handle.ready, seconds=START_SECONDS, what="ready")
         return handles
+
+    def living(self) -> list[WorkerHandle]:
+        """Workers that have not ended."""
+        return [worker for worker in self.workers if worker.process.poll() is None]
 
     @contextmanager
     def hand_worker(self, **options: object) -> Iterator[WorkerProcess]:
@@ -271,8 +277,7 @@ def running_pool(folder: Path, *, model: str | None = None) -> Iterator[Pool]:
         try:
             yield pool
         finally:
-            for worker in pool.workers:
-                if worker.process.poll() is None:
-                    worker.kill()
+            for worker in pool.living():
+                worker.kill()
             pool.client.close()
             pool.storage.close()

@@ -64,16 +64,20 @@ def find_binary(name: str) -> str:
     pytest.skip(f"needs {name}: pip install '.[local,dev]'")
 
 
+PORTS = range(10_000, 32_000)
+"""None of those that a kernel gives to whoever connects or asks for any: it might give one away
+between its choice and its use."""
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on; all are held until all are known, so they differ."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for item in held:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in held]
-    finally:
-        for item in held:
-            item.close()
+    """Ports nobody listens on, and that nobody gets by chance before they are used."""
+    found: list[int] = []
+    while len(found) < count:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 @contextmanager

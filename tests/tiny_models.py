@@ -102,15 +102,20 @@ def save_sd3(folder: Path, *, channels: int = 4) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-def save_lcm(folder: Path) -> None:
-    """A latent consistency model: its UNet is told the guidance scale."""
+def save_lcm(folder: Path, **config: Any) -> None:
+    """A latent consistency model: its UNet is told the guidance scale.
+
+    Args:
+        config: Of the UNet, where other than the random checkpoint's.
+    """
     import torch
 
     diffusers: Any = import_module("diffusers")
     demo = random_pipeline()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = diffusers.UNet2DConditionModel(**demo.unet.config | {"time_cond_proj_dim": 16})
+        changed = {"time_cond_proj_dim": 16} | config
+        unet = diffusers.UNet2DConditionModel(**demo.unet.config | changed)
     pipeline = diffusers.LatentConsistencyModelPipeline(
         vae=demo.vae,
         text_encoder=demo.text_encoder,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +25,7 @@ POLL_SECONDS = 0.3
 END_SECONDS = 240.0
 """For each of its chapters, on two cores that others keep busy."""
 
+JOBS = 60
 JOBS_A_WORKER = 12
 """So much work asks for one more worker, however quick the machine is."""
 
@@ -38,21 +39,19 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 @contextmanager
 def exporter_of(pool: Pool, *options: str) -> Iterator[int]:
     """``seedbed metrics`` as a process; gives its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     log = pool.folder / "metrics.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "producer.cli.main", "metrics", f"--port={port}", *options],
+            [sys.executable, "-m", "producer.cli.main", "metrics", "--port=0", *options],
             env={**pool.settings.to_environ(), "PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
         )
     try:
-        eventually(lambda: "metrics of pool" in log.read_text(), seconds=60, what="it listens")
-        yield port
+        said = re.compile(r"metrics of pool .* on http://127\.0\.0\.1:(\d+)/metrics")
+        eventually(lambda: said.search(log.read_text()), seconds=60, what="it listens")
+        yield int(said.findall(log.read_text())[0])
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     finally:
@@ -115,7 +114,7 @@ def test_workers_follow_the_work_from_none_to_three_to_one_to_none(pool: Pool) -
         assert scaler.running == []
 
         # when a sweep is submitted, three are wanted, come, and work
-        sweep = pool.sweep(seed=range(20), num_inference_steps=150)  # 80 images
+        sweep = pool.sweep(seed=range(JOBS // 4), num_inference_steps=120)
         pool.client.submit(sweep)
         scaler.follow_until(MOST)
         assert len(scaler.running) == MOST
@@ -138,13 +137,13 @@ def test_workers_follow_the_work_from_none_to_three_to_one_to_none(pool: Pool) -
         samples = scrape(port)
 
     status = pool.client.status(sweep.id)
-    assert (status.state, status.done, status.dead, status.leased) == ("done", 80, 0, 0)
+    assert (status.state, status.done, status.dead, status.leased) == ("done", JOBS, 0, 0)
     assert len({receipt["worker"] for receipt in pool.receipts(sweep)}) >= 2
     assert set(pool.renders(sweep).values()) == {1}
-    assert len(pool.renders(sweep)) == 80
+    assert len(pool.renders(sweep)) == JOBS
     keys = pool.client.queue.keys
     assert pool.client.queue.client.zcard(f"{keys.base}:leases") == 0
     pool.audit(sweep)
-    assert value(samples, "seedbed_jobs_done_total", model=pool.model) == 80
+    assert value(samples, "seedbed_jobs_done_total", model=pool.model) == JOBS
     assert value(samples, "seedbed_lease_expiries_total", model=pool.model) == 0
     assert value(samples, "seedbed_workers_wanted", model=pool.model) == 0

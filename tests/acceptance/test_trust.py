@@ -83,9 +83,8 @@ def pool(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -
             try:
                 yield found
             finally:
-                for worker in found.workers:
-                    if worker.process.poll() is None:
-                        worker.kill()
+                for worker in found.living():
+                    worker.kill()
                 found.client.close()
                 found.storage.close()
 
@@ -268,8 +267,11 @@ def test_no_hostile_manifest_takes_a_worker_down_or_out_of_its_bucket(
 
 
 def test_a_refused_sweep_that_is_resumed_is_refused_again(pool: Pool) -> None:
-    client = pool.client
-    (sweep_id,) = (found.id for found in client.sweeps() if found.id == "stranger-0")
+    client, sweep_id = pool.client, "stranger-again"
+    (spec,) = pool.sweep(name="again", seed="0..3", prompt="x", guidance_scale=4).layout.blocks
+    block = BlockSpec(model=spec.model, lane=spec.lane, recipe=spec.recipe, size=4, cost=spec.cost)
+    put(client.queue, sweep_id, block, b"{}")
+    eventually(lambda: client.status(sweep_id).refused, seconds=30, what="refused")
     with pytest.raises(InvalidManifest):
         client.resume(sweep_id)
     assert client.status(sweep_id).refused

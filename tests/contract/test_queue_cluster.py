@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,20 +16,11 @@ from shared.queue import JobQueue
 from tests.contract.conftest import BINARIES
 from tests.queue_play import drain, finish, make_record
 from tests.redis_server import RedisServer
+from tests.s3_server import free_ports
 
 SLOTS = 16_384
 NODES = 2
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    """One whose cluster bus, at 10,000 more, has a number as well."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port + 10_000 < 65_536:
-            return port
 
 
 def start_node(stack: ExitStack, binary: Path, port: int) -> redis.Redis:
@@ -51,7 +41,7 @@ def urls(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     if binary is None:
         pytest.skip(f"{request.param} is not installed")
     with ExitStack() as stack:
-        ports = [free_port() for _ in range(NODES)]
+        ports = free_ports(NODES)  # their buses listen at 10,000 more
         nodes = [start_node(stack, binary, port) for port in ports]
         for number, node in enumerate(nodes):
             half = range(number * SLOTS // NODES, (number + 1) * SLOTS // NODES)

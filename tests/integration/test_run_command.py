@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,19 @@ class Here:
         return found
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Here]:
-    found = Here(tmp_path)
+@contextmanager
+def folder_to_leave_empty(folder: Path) -> Iterator[Here]:
+    """A folder where nothing runs any more in the end."""
+    found = Here(folder)
     yield found
     found.call("down")
     assert found.processes() == []
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Here]:
+    with folder_to_leave_empty(tmp_path) as found:
+        yield found
 
 
 def eventually(condition: Callable[[], object], what: str) -> None:
@@ -86,26 +94,6 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 
 def images(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("0*.png"))
-
-
-def test_a_run_leaves_named_images_and_no_process(here: Here) -> None:
-    # when a sweep is run in an empty folder
-    code, _, err = here.call("run", *FEW, "--guidance-scale", "1,4")
-
-    # then its images lie in a folder of its name
-    assert code == 0, err
-    assert len(images(here.folder / "few")) == 12
-    assert images(here.folder / "few")[1] == "000001_seed=0_guidance_scale=4.png"
-    assert here.processes() == []
-
-    # and a second run has nothing to do, and needs no worker for it
-    logs = sorted((here.folder / "seedbed-data" / "logs").glob("worker*"))
-    started = time.monotonic()
-    code, _, err = here.call("run", *FEW, "--guidance-scale", "1,4")
-    assert code == 0, err
-    assert "all of 12 images done already" in err
-    assert time.monotonic() - started < 10
-    assert sorted((here.folder / "seedbed-data" / "logs").glob("worker*")) == logs
 
 
 def test_a_worker_that_cannot_load_the_model_ends_the_run(here: Here) -> None:
@@ -133,38 +121,47 @@ def test_a_vae_that_cannot_be_had_ends_the_run_and_keeps_what_was_made(
     assert len(images(here.folder / "few")) == 6
 
 
-def test_jobs_that_cannot_be_rendered_are_told_and_the_others_are_made(here: Here) -> None:
-    code, _, err = here.call(
-        "run", *FEW, "--scheduler", "DDIMScheduler,FlowMatchEulerDiscreteScheduler"
-    )
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    """A folder where `up` has left a stack running."""
+    with folder_to_leave_empty(tmp_path_factory.mktemp("kept")) as found:
+        code, _, err = found.call("up", "--detach")
+        assert code == 0, err
+        yield found
+
+
+def test_up_serves_every_other_command(kept: Here) -> None:
+    # when a sweep is submitted from the same folder
+    code, out, err = kept.call("submit", "--model", "demo", *FEW)
+    assert code == 0, err
+
+    # then its worker renders it
+    code, out, err = kept.call("watch", out.strip(), "--timeout", "100", "--json")
+    assert (code, json.loads(out.splitlines()[-1])["done"]) == (0, 6), err
+
+    # and doctor finds nothing wrong
+    code, out, err = kept.call("doctor", "--model", "demo")
+    assert code == 0, err
+    assert "answers, cpu" in out
+    assert "demo is served" in out
+    assert "warn" not in out
+
+
+def test_jobs_that_cannot_be_rendered_are_told_and_the_others_are_made(kept: Here) -> None:
+    schedulers = "DDIMScheduler,FlowMatchEulerDiscreteScheduler"
+    code, _, err = kept.call("run", *FEW, "--name", "half", "--scheduler", schedulers)
     assert code == 1
-    assert len(images(here.folder / "few")) == 6
+    assert len(images(kept.folder / "half")) == 6
     assert "job 1: failed after" in err
     assert "FlowMatchEulerDiscreteScheduler" in err
     assert "--retry" in err
 
 
-def test_up_serves_every_other_command_until_down(here: Here) -> None:
-    # given a stack that was left running
-    code, _, err = here.call("up", "--detach")
-    assert code == 0, err
-
-    # when a sweep is submitted to it from the same folder
-    code, out, err = here.call("submit", "--model", "demo", *FEW)
-    assert code == 0, err
-
-    # then its worker renders it
-    code, out, err = here.call("watch", out.strip(), "--timeout", "100", "--json")
-    assert (code, json.loads(out.splitlines()[-1])["done"]) == (0, 6), err
-
-    # and doctor finds nothing wrong
-    code, out, err = here.call("doctor", "--model", "demo")
-    assert code == 0, err
-    assert "answers, cpu" in out
-    assert "demo is served" in out
-    assert "warn" not in out
-    assert here.call("down")[0] == 0
-    assert here.call("ls")[0] == 2
+def test_down_ends_what_up_keeps(kept: Here) -> None:
+    assert kept.call("ls")[0] == 0
+    assert kept.call("down")[0] == 0
+    assert kept.processes() == []
+    assert kept.call("ls")[0] == 2
 
 
 def test_a_stack_that_up_keeps_ends_with_its_terminal(here: Here) -> None:

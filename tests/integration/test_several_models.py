@@ -45,7 +45,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 @pytest.fixture(autouse=True)
-def empty_queue(pool: Pool) -> None:
+def empty_queue(pool: Pool, request: pytest.FixtureRequest) -> None:
+    """And no worker but the one that a test shares with others."""
+    if "of_three" not in request.fixturenames:
+        for handle in pool.living():
+            assert handle.terminate() == 0
     with pool.redis.client() as client:
         client.flushall()
 
@@ -65,7 +69,7 @@ def engines(models: tuple[str, str]) -> dict[str, StockEngine]:
     }
 
 
-def start(pool: Pool, models: tuple[str, str], **options: Any) -> WorkerHandle:
+def start(pool: Pool, models: tuple[str, ...], **options: Any) -> WorkerHandle:
     handle = pool.start_worker(models=models, **options)
     eventually(lambda: handle.ready, seconds=START_SECONDS, what="ready")
     return handle
@@ -101,10 +105,23 @@ def check_images(pool: Pool, sweep: Sweep, engines: dict[str, StockEngine]) -> N
             assert_nearly_same(stored.convert("RGB"), alone.image, what=job)
 
 
+@pytest.fixture(scope="module")
+def of_three(pool: Pool, models: tuple[str, str]) -> Iterator[tuple[WorkerHandle, str]]:
+    """A worker with room for both models, and told of a third, which can't be loaded."""
+    broken = pool.folder / "no-model"
+    broken.mkdir()
+    handle = start(pool, (*models, str(broken)))
+    yield handle, str(broken)
+    assert handle.terminate() == 0
+
+
 def test_with_room_for_both_each_is_loaded_once_over_several_switches(
-    pool: Pool, models: tuple[str, str], engines: dict[str, StockEngine]
+    pool: Pool,
+    models: tuple[str, str],
+    engines: dict[str, StockEngine],
+    of_three: tuple[WorkerHandle, str],
 ) -> None:
-    handle = start(pool, models)
+    handle, _ = of_three
     for number in range(3):
         sweep = sweep_of(pool, models, f"both-{number}", f"{4 * number}..{4 * number + 3}")
         pool.client.submit(sweep)
@@ -113,10 +130,32 @@ def test_with_room_for_both_each_is_loaded_once_over_several_switches(
 
     (announced,) = pool.client.queue.workers()
     assert set(announced["loaded_keys"]) == {model_key(model, None, None) for model in models}
-    assert {item.loaded for item in pool.client.models()} == {1}
+    loaded = {item.model: item.loaded for item in pool.client.models()}
+    assert [loaded[model] for model in models] == [1, 1]
     assert loads(handle) == 2
     assert " model unloaded " not in handle.text
-    assert handle.terminate() == 0
+
+
+def test_doorbells_of_a_dropped_model_are_left_to_other_workers(
+    pool: Pool, of_three: tuple[WorkerHandle, str]
+) -> None:
+    handle, broken = of_three
+    pool.client.submit(sweep_of(pool, (broken,), "left", "800..803"))
+    eventually(
+        lambda: "model not served from now on" in handle.text, seconds=60, what="it is dropped"
+    )
+    doorbell = Doorbell(
+        make_app(str(pool.settings.redis_url), pool.settings.pool), pool.settings.pool
+    )
+    key = model_key(broken, None, None)
+
+    def waits() -> bool:
+        doorbell.ring(key)
+        time.sleep(1)
+        return not doorbell.ring(key)
+
+    eventually(waits, seconds=30, what="nobody takes its doorbell")
+    doorbell.close()
 
 
 def test_with_room_for_one_it_is_evicted_and_loaded_again(
@@ -256,26 +295,3 @@ def test_a_further_model_that_cannot_be_loaded_is_dropped_and_the_others_go_on(
     status = pool.client.status(broken.id)
     assert (status.pending, status.dead) == (4, 0), "it waits for a worker that can"
     worker.close()
-
-
-def test_doorbells_of_a_dropped_model_are_left_to_other_workers(
-    pool: Pool, models: tuple[str, str], tmp_path: Path
-) -> None:
-    handle = start(pool, (models[0], str(tmp_path)))
-    pool.client.submit(sweep_of(pool, (str(tmp_path),), "left", "800..803"))
-    eventually(
-        lambda: "model not served from now on" in handle.text, seconds=60, what="it is dropped"
-    )
-    doorbell = Doorbell(
-        make_app(str(pool.settings.redis_url), pool.settings.pool), pool.settings.pool
-    )
-    key = model_key(str(tmp_path), None, None)
-
-    def waits() -> bool:
-        doorbell.ring(key)
-        time.sleep(1)
-        return not doorbell.ring(key)
-
-    eventually(waits, seconds=30, what="nobody takes its doorbell")
-    doorbell.close()
-    assert handle.terminate() == 0

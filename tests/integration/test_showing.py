@@ -8,7 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -17,7 +17,9 @@ pytest.importorskip("diffusers", reason="needs the worker's dependencies")
 import torch
 
 from shared.settings import VARIABLES
-from shared.worker_options import WorkerOptions
+from shared.worker_options import VARIABLE, WorkerOptions
+from tests.command_line import Call
+from worker.__main__ import main
 from worker.attention import set_slicing
 from worker.loading import LoadedModel, ModelSource, load_pipeline
 from worker.showing import Fact, facts
@@ -148,6 +150,30 @@ def without_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_setting_that_the_model_cannot_have_is_one_sentence_and_exit_2(
+    without_vae: Path, tmp_path: Path
+) -> None:
+    done = worker_command(tmp_path, "--model", str(without_vae), "--vae-tiling", "--show")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "--vae-tiling needs a model whose VAE can decode in tiles" in line
+
+
+@pytest.fixture
+def worker_here(bare: Call, one_thread: None, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """``seedbed worker`` without a GPU, in this process instead of becoming another."""
+
+    def become(file: str, words: list[str], environ: dict[str, str]) -> NoReturn:
+        monkeypatch.setenv(VARIABLE, environ[VARIABLE])
+        raise SystemExit(main(words[words.index("worker") + 1 :]))
+
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr("shared.logs.configure_logging", lambda level: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return bare
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -156,20 +182,19 @@ def without_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("--xformers",), "--xformers needs the package xformers, which is not installed here"),
         (("--dtype", "half"), "--dtype 'half' is not known"),
         (("--device", "mps"), "device 'mps' is not here: use --device cpu"),
-        (("--vae-tiling",), "--vae-tiling needs a model whose VAE can decode in tiles"),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_sentence_and_exit_2(
-    without_vae: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+def test_a_setting_that_cannot_be_here_is_one_sentence_and_exit_2(
+    worker_here: Call, without_vae: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    done = worker_command(tmp_path, "--model", str(without_vae), *arguments, "--show")
+    answer = worker_here("worker", "--model", str(without_vae), *arguments, "--show")
 
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.err.splitlines()
     assert sentence in line
 
 
-def test_json_without_show_is_refused(tmp_path: Path) -> None:
-    done = worker_command(tmp_path, "--model", "demo", "--json")
-    assert done.returncode == 2
-    assert "--json goes with --show" in done.stderr
+def test_json_without_show_is_refused(bare: Call) -> None:
+    answer = bare("worker", "--model", "demo", "--json")
+    assert answer.code == 2
+    assert "--json goes with --show" in answer.err
