@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -321,8 +322,9 @@ def messages_deleted(pool: FaultyPool, dice: Random) -> None:
     """Every Celery message is deleted as it comes, for seconds."""
     with pool.redis.client() as client:
         for _ in range(30):
-            for key in client.scan_iter(f"{broker_prefix(POOL)}*", _type="list"):
-                client.delete(key)
+            with suppress(redis.ConnectionError):  # another fault has it away
+                for key in client.scan_iter(f"{broker_prefix(POOL)}*", _type="list"):
+                    client.delete(key)
             hold(0.1)
 
 
@@ -332,6 +334,8 @@ def spare_doorbells(pool: FaultyPool, dice: Random) -> None:
     app, model = pool.broker(), model_key(pool.model, None, None)
     queue = doorbell_queue(POOL, model)
     with app.connection_for_write() as connection:
+        # another fault may have Redis away, or without room for this one
+        connection.ensure_connection(max_retries=None, timeout=STAGE_SECONDS)
         for _ in range(SPARE_DOORBELLS):
             app.send_task(
                 SERVE_TASK, args=[model], queue=queue, connection=connection, ignore_result=True
