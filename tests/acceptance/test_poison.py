@@ -70,9 +70,9 @@ def test_jobs_that_kill_or_hang_their_worker_by_render_or_by_file_die_alone_and_
         assert failure.dead
         assert failure.attempts == 5
         assert failure.worker
-    stored = {str(receipt["index"]) for receipt in pool.receipts(sweep)}
-    assert stored == {str(index) for index in range(16) if index not in (5, 10)}
-    assert len(pool.receipts(drawn)) == 5
+    # who is killed between receipt and commit leaves one to whoever renders the image again
+    made = [{int(found["index"]) for found in pool.receipts(one)} for one in (sweep, drawn)]
+    assert made == [{*range(16)} - {5, 10}, {*range(6)} - {KILLING}]
 
 
 def test_workers_killed_at_random_moments_take_no_job_with_them(pool: Pool) -> None:

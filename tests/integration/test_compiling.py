@@ -52,10 +52,11 @@ ONE_LEVEL = {
 
 
 @pytest.fixture(scope="module")
-def compiled(demo_folder: Path) -> tuple[StockEngine, CompiledDenoiser]:
+def compiled(demo_folder: Path, one_thread: None) -> tuple[StockEngine, CompiledDenoiser]:
     """The demo checkpoint for batches of 3, captured as for the compiler and run as captured.
 
-    What makes torch compile again is decided there, whatever turns the graph into code.
+    What makes torch compile again is decided there, whatever turns the graph into code; another
+    number of threads does as well.
     """
     engine = StockEngine(load_pipeline(ModelSource(model=str(demo_folder)), device=CPU))
     return engine, compile_denoiser(engine, quick_job(), BATCH, backend="eager")

@@ -160,15 +160,15 @@ def test_a_single_image_that_does_not_fit_says_how_much_it_needed_and_what_would
 def test_a_probe_is_watched_as_a_batch_is(pool: Pool, start: Start) -> None:
     worker = start()
     assert worker._serving is not None
-    server = worker._serving.server
+    watchdog = worker._serving.server._blame._watchdog
     watched: list[float] = []
-    watch = server._watchdog.watch
+    watch = watchdog.watch
 
     def noted(last_words: Callable[[], None]) -> Any:
-        watched.append(server._watchdog.seconds)
+        watched.append(watchdog.seconds)
         return watch(last_words)
 
-    server._watchdog.watch = noted  # type: ignore[method-assign]
+    watchdog.watch = noted  # type: ignore[method-assign]
     sweep = pool.sweep(name="watched", prompt="a lake", guidance_scale=4, seed=[0], height=96)
     pool.client.submit(sweep)
 
