@@ -225,20 +225,24 @@ local function reopen(sweep, now)
   enlist(sweep)
 end
 
--- How many of a job's attempts its worker did not survive, all of them alone, so far.
-local function kills_so_far(id, position)
-  local failure = redis.call('HGET', key('failures', id), position)
-  return failure and tonumber(cjson.decode(failure).kills) or 0
+-- What is known of a job's last failure: how many of its attempts its worker did not survive, all of
+-- them alone, so far; and the last error that a worker reported ('' if none did).
+local function last_failure(id, position)
+  local row = redis.call('HGET', key('failures', id), position)
+  local failure = row and cjson.decode(row) or {}
+  return tonumber(failure.kills) or 0, failure.said or failure.reason or ''
 end
 
--- What is said of a job whose worker vanished. Only a job that dies of it is called its cause: any
--- one of these ends may have been a machine's.
-local function vanished_reason(alone, kills)
+-- What is said of a job whose worker vanished. Only a job that dies of nothing else is called its
+-- cause: any one of these ends may have been a machine's.
+local function vanished_reason(alone, kills, said)
   if alone == 0 then
     return 'the worker vanished while it was rendering this job'
   elseif alone < MAX_ATTEMPTS then
     return string.format('the worker vanished while it was rendering this job alone (%d of %d)',
       alone, MAX_ATTEMPTS)
+  elseif kills < MAX_ATTEMPTS and said ~= '' then
+    return said .. '; the worker of its last attempt vanished'
   end
   return string.format('killed its worker %d time%s while alone', kills, kills == 1 and '' or 's')
 end
@@ -252,18 +256,20 @@ local function blame(sweep, position, attempt, now)
   end
   local alone = math.max(0, tries - SHARED_TRIES)
   local dead = attempt.permanent or alone >= MAX_ATTEMPTS
-  local kills = kills_so_far(sweep.id, position)
+  local kills, said = last_failure(sweep.id, position)
+  if redis.call('HLEN', key('failures', sweep.id)) >= WHOLE_REASONS then
+    said = string.sub(said, 1, CUT_REASON)
+    attempt.reason = attempt.reason and string.sub(attempt.reason, 1, CUT_REASON)
+  end
   local reason = attempt.reason
   if attempt.vanished then
     kills = kills + (alone > 0 and 1 or 0)
-    reason = vanished_reason(alone, kills)
-  end
-  if redis.call('HLEN', key('failures', sweep.id)) >= WHOLE_REASONS then
-    reason = string.sub(reason, 1, CUT_REASON)
+    reason = vanished_reason(alone, kills, said)
   end
   redis.call('HSET', key('failures', sweep.id), position, cjson.encode({
     attempts = tries, reason = reason, worker = attempt.worker, token = attempt.token,
     at = string.format('%.0f', now), dead = dead, kills = kills,
+    said = attempt.vanished and said or nil,
   }))
   if dead then
     redis.call('SADD', key('dead', sweep.id), position)

@@ -232,6 +232,22 @@ def test_a_job_that_dies_of_other_reasons_keeps_the_last_one(queue):
     assert queue.failures("s")[0].reason == "a tantrum"
 
 
+def test_a_worker_that_vanishes_at_last_is_not_put_on_a_job_that_failed_before(queue):
+    queue.submit(make_record("s", make_block(1)))
+    for number in range(3):
+        claim = must_take(queue)
+        queue.begin(claim.token, refs_of(claim), gpu_seconds=60)
+        queue.fail(claim.token, refs_of(claim)[0], reason=f"a tantrum, {number}", worker="w")
+    crash(queue)
+    assert queue.failures("s")[0].reason == (
+        "the worker vanished while it was rendering this job alone (2 of 3)"
+    )
+    crash(queue)
+    (failure,) = queue.failures("s")
+    assert failure.dead
+    assert failure.reason == "a tantrum, 2; the worker of its last attempt vanished"
+
+
 def test_a_job_that_fails_is_tried_again_and_a_permanent_failure_is_not(queue):
     queue.submit(make_record("s", make_block(2)))
     claim = must_take(queue, 2)
