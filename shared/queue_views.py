@@ -163,14 +163,6 @@ class QueueViews(PoolClient):
         """What there is to do in the pool."""
         return Look.of(*self._run("work", EXPIRED_LOOKED_AT))
 
-    def claimable(self, model: str, *, pin: str = "") -> bool:
-        """Whether a claim for the model may find work: for any pin by default."""
-        return self.look().claimable(model, pin)
-
-    def models_with_work(self) -> list[str]:
-        """Models with claimable jobs, jobs under expired leases among them."""
-        return self.look().models
-
     def open_models(self, sweep_id: str, models: Sequence[str]) -> tuple[str, ...]:
         """Those of the models of which the sweep has jobs that nobody holds."""
         with translated_errors():

@@ -231,7 +231,7 @@ class PoolChecks:
             if lease.expired and lease.claim is not None
         }
         models = {name.split(":")[1] for name, _ in turns} | reapable
-        assert set(self.queue.models_with_work()) == models
+        assert set(self.queue.look().models) == models
 
     def check_backlog(self) -> None:
         """What the exporter is told: open jobs by lane, and what has happened by model."""

@@ -100,7 +100,7 @@ class WorkerProcess:
             sources=self._sources,
         )
         self._queue.workers()  # a Redis that is not there is said before the model is loaded,
-        self._queue.models_with_work()  # one that lets nobody run scripts as well
+        self._queue.look()  # one that lets nobody run scripts as well
         broker = settings.broker_url or settings.redis_url
         self._app = make_worker_app(broker, settings.pool, self.serve)
         self._doorbell = Doorbell(self._app, settings.pool)

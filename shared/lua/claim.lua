@@ -173,7 +173,8 @@ end
 -- Add a share from the sweep whose turn it is: the first from the block chosen for the worker,
 -- the others from a block of the same lane and recipe. Returns nil where there is none.
 local function add_share(turn)
-  local sweep, first = load_sweep(turn.id, model), #shares == 0
+  local first = #shares == 0
+  local sweep = load_sweep(turn.id, 'pin:' .. model, 'vt:' .. model, 'affine:' .. model)
   if not sweep or sweep.state ~= 'running' then
     return nil
   end

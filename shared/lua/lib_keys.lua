@@ -56,18 +56,11 @@ local function tally(model, what, count)
   redis.call('HINCRBY', key('tallies'), model .. ' ' .. what, count)
 end
 
--- A sweep as a table, or nil if there is none or it is not one we could have written. For a claim,
--- which names the model, with what the sweep holds of it: one command costs less than four.
-local function load_sweep(id, model)
-  local row
-  if model then
-    row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority', 'weight',
-      'total', 'done', 'reused', 'bytes', 'models', 'pin:' .. model, 'vt:' .. model,
-      'affine:' .. model)
-  else
-    row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority', 'weight',
-      'total', 'done', 'reused', 'bytes', 'models')
-  end
+-- A sweep as a table, or nil if there is none or it is not one we could have written. A claim names
+-- three fields more, what the sweep holds of its model: one command costs less than four.
+local function load_sweep(id, ...)
+  local row = redis.call('HMGET', key('sweep', id), 'state', 'epoch', 'owner', 'priority',
+    'weight', 'total', 'done', 'reused', 'bytes', 'models', ...)
   local sweep = {
     id = id, state = row[1], epoch = row[2], owner = row[3], priority = row[4],
     weight = tonumber(row[5]), total = tonumber(row[6]), done = tonumber(row[7]),

@@ -154,7 +154,7 @@ def test_nothing_else_is_let_through(pool: Pool, admin: redis.Redis, user: str) 
     with closing(foreign.client), pytest.raises(QueueRefused, match="SEEDBED_POOL"):
         foreign.workers()
     with closing(foreign.client), pytest.raises(QueueRefused, match=r"docs/security\.md"):
-        foreign.models_with_work()
+        foreign.look()
     admin.acl_log_reset()
 
 

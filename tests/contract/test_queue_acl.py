@@ -61,7 +61,7 @@ def test_a_missing_right_is_told_from_a_wrong_password(server: RedisServer) -> N
     def said(user: str, password: str, pool: str = "test") -> str:
         queue = connect(server, user, password, pool)
         with closing(queue.client), pytest.raises(SeedbedError) as found:
-            queue.models_with_work()
+            queue.look()
         assert isinstance(found.value, QueueRefused)
         assert isinstance(found.value, QueueError)
         assert found.value.exit_code == 2

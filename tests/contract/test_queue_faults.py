@@ -427,6 +427,6 @@ def test_a_redis_that_takes_no_more_connections_is_said_to_and_used_again_afterw
         queue = JobQueue.connect(server_of_my_own.url, "test")
         stack.callback(queue.client.close)
         with pytest.raises(QueueUnavailable, match="reached its maxclients"):
-            queue.models_with_work()
+            queue.look()
         admin.config_set("maxclients", 100)
-        assert queue.models_with_work() == []
+        assert queue.look().models == []

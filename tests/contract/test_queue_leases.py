@@ -69,7 +69,7 @@ def test_a_lease_expires_by_the_server_s_clock(queue):
     time.sleep(0.03)
     with pytest.raises(LeaseLost):
         queue.renew(claim.token, lease_seconds=0.02, phase="queued")
-    assert queue.claimable("m")
+    assert queue.look().claimable("m")
     assert queue.reap() == 1
     assert queue.status("sweep").leased == 0
 
@@ -140,10 +140,10 @@ def test_a_claim_reaps_a_few_expired_leases_first(queue):
     queue.submit(make_record("s", make_block(12)))
     for i in range(6):
         must_take(queue, 2, token=f"t{i}")
-    assert not queue.claimable("m")
+    assert not queue.look().claimable("m")
     for i in range(6):
         expire(queue, f"t{i}")
-    assert queue.claimable("m")
+    assert queue.look().claimable("m")
     claim = must_take(queue, 16)
     assert claim.size == 8
     assert must_take(queue, 16).size == 4

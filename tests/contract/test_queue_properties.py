@@ -432,7 +432,7 @@ class Pool(RuleBasedStateMachine):
             if status.state != "cancelled":
                 assert status.done + status.dead == status.total
                 assert status.state in ("finalising", "done")
-        assert self.queue.models_with_work() == []
+        assert self.queue.look().models == []
 
 
 def test_random_lives_of_a_pool_keep_the_invariants(redis_server):

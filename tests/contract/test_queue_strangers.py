@@ -75,8 +75,8 @@ def test_names_that_are_no_text_are_claimed_and_given_back(queue: JobQueue) -> N
     assert again.shares[0].sweep_id == "good"
     assert {status.id for status in queue.sweeps()} >= {"good", name}
     assert queue.status(name).refused == "manifest: another's"
-    assert queue.models_with_work() == [MODEL]
-    assert queue.claimable(MODEL, pin=PIN)
+    assert queue.look().models == [MODEL]
+    assert queue.look().claimable(MODEL, pin=PIN)
 
 
 def test_a_manifest_is_read_up_to_its_limit_and_no_further(queue: JobQueue) -> None:

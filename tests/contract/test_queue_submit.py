@@ -133,7 +133,7 @@ def test_delete_removes_every_key_of_the_sweep(queue):
 
     assert [status.id for status in queue.sweeps()] == ["other"]
     assert not [key for key in all_keys(queue) if b"gone" in key.split(b":")[3:]]
-    assert queue.models_with_work() == []
+    assert queue.look().models == []
     with pytest.raises(UnknownSweep):
         queue.status("gone")
 

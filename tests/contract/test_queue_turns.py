@@ -309,17 +309,17 @@ def test_a_thousand_sweeps_of_other_weights_are_in_nobodys_way(queue):
 
 
 def test_claimable_says_what_a_claim_would_find(queue):
-    assert not queue.claimable("m")
+    assert not queue.look().claimable("m")
     queue.submit(make_record("s", make_block(4), make_block(1, model="n", lane="k")))
-    assert queue.models_with_work() == ["m", "n"]
+    assert queue.look().models == ["m", "n"]
     claim = must_take(queue, 4, pin="weights-a")
-    assert not queue.claimable("m")
+    assert not queue.look().claimable("m")
     queue.release(claim.token)
-    assert queue.claimable("m")
-    assert queue.claimable("m", pin="weights-a")
-    assert not queue.claimable("m", pin="weights-b")
+    assert queue.look().claimable("m")
+    assert queue.look().claimable("m", pin="weights-a")
+    assert not queue.look().claimable("m", pin="weights-b")
     queue.pause("s")
-    assert queue.models_with_work() == []
+    assert queue.look().models == []
 
 
 def test_a_claim_tells_whether_there_is_more_for_the_same_weights(queue):

@@ -67,7 +67,7 @@ def use(url: str) -> None:
     queue = JobQueue.connect(url, "default")
     with closing(queue.client):
         assert queue.workers() == []
-        assert queue.models_with_work() == []
+        assert queue.look().models == []
     doorbell = Doorbell(make_app(url, "default"), "default")
     with closing(doorbell):
         doorbell.check()

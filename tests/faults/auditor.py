@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -212,16 +211,6 @@ class Auditor:
             audit.exact += key in exact
             self._check_image(audit, key, expected[key], learn=learn, exact=key in exact)
         return audit
-
-    def renders_recorded(self, sweep_ids: list[str]) -> Counter[str]:
-        """How often the receipts say that each digest was rendered."""
-        return Counter(
-            receipt["digest"]
-            for sweep_id in sweep_ids
-            for key in self.keys(f"sweeps/{sweep_id}/receipts/")
-            for receipt in map(json.loads, self.read(key).splitlines())
-            if not receipt["reused"]
-        )
 
     def _dead(self, sweep_id: str) -> dict[int, str]:
         """Position to reason of every job that was given up."""

@@ -256,7 +256,7 @@ def test_jobs_pinned_to_weights_that_the_workers_have_not_are_stranded(
     assert claim is not None
     client.queue.release(claim.token)
     renewed = HandWorker(client, make_pin(weights="sha256:" + "1" * 64))
-    assert not client.queue.claimable(MODEL_KEY, pin=renewed.pin.to_text())
+    assert not client.queue.look().claimable(MODEL_KEY, pin=renewed.pin.to_text())
 
     def told() -> tuple[int, int, int]:
         clock.now += 10

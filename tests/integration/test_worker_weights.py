@@ -38,8 +38,8 @@ def empty(pool: Pool) -> None:
 
 def serve_all(process: WorkerProcess, pool: Pool) -> None:
     """What its heartbeat and its doorbells would have it do."""
-    process._discovery.look(pool.client.queue.models_with_work())
-    for model in pool.client.queue.models_with_work():
+    process._discovery.look(pool.client.queue.look().models)
+    for model in pool.client.queue.look().models:
         process.serve(model)
 
 
